@@ -1,0 +1,19 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: lab test clean
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks/00-start-here.ipynb
+
+test: .venv/ready
+	$(BIN)/pytest -n 2 --dist loadscope tests
+	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv build

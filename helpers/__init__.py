@@ -1,0 +1,1 @@
+"""Helpers of the course: captures, connections, exchanges, states, experiments, plots, exercises."""
