@@ -3,18 +3,17 @@
 Formats: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), plain or gzipped.
 """
 
-import gzip
-import io
 import ipaddress
-import os
 import struct
 import zlib
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+RECORD = np.dtype([("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("length", "u4")])
 ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u2")])
 VLAN = np.dtype([("control", ">u2"), ("type", ">u2")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
@@ -41,6 +40,8 @@ EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 LARGEST_FRAME = 1 << 18
+GZIP = b"\x1f\x8b"
+LARGEST_EXPANSION = 250
 
 
 class CaptureError(Exception):
@@ -73,6 +74,7 @@ class Capture:
     cut: str | None
     _data: np.ndarray = field(repr=False)
     _headers: dict = field(repr=False)
+    _derived: dict = field(repr=False, default_factory=dict)
 
     def payload(self, frame):
         """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
@@ -94,42 +96,67 @@ def read_capture(path) -> Capture:
     Raises `CaptureError` where the file can't be opened or is no capture. A file cut short gives all its whole
     frames, and `Capture.cut` says where it ended.
     """
-    data = _load(path)
+    data, damage = _load(path)
+    return _read(path, data, damage)
+
+
+def toy_capture(packets) -> Capture:
+    """The capture of hand-built IP packets: anything with `bytes(packet)` and `packet.time` (seconds), such as scapy's."""
+    records = [struct.pack("<IIII", int(packet.time), round(packet.time % 1 * 1e9), len(bytes(packet)),
+                           len(bytes(packet))) + bytes(packet) for packet in packets]
+    header = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, LARGEST_FRAME, 101)
+    return _read("toy", np.frombuffer(header + b"".join(records), np.uint8))
+
+
+def _read(path, data, damage=None):
     frames, cut = _frames(path, data)
     start = int(frames["time_ns"][0]) if len(frames["time_ns"]) else 0
     seconds = (frames["time_ns"] - start) / 1e9
     table, headers, skipped = _decode(data, frames)
     table.insert(0, "time", seconds[table.index.to_numpy() - 1])
-    stream, side = _streams(table)
+    stream, side = _streams(table, headers["flags"])
     table.insert(1, "stream", stream)
-    table.insert(2, "host", _hosts(table, side))
+    table.insert(2, "host", _hosts(stream, side, headers["flags"]))
     headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": side}
     return Capture(str(path), table, len(seconds), skipped, pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max()) if len(seconds) else 0.0, cut, data, headers)
+                   float(seconds.max()) if len(seconds) else 0.0,
+                   "; ".join(filter(None, (cut, damage))) or None, data, headers)
 
 
 def _load(path):
-    """The file's bytes, unzipped where they are gzipped, as a uint8 array."""
+    """The file's bytes as a uint8 array, unzipped where they are gzipped; and what damaged the gzip data, or None."""
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise CaptureError(os.fspath(path), 0, error.strerror or str(error)) from error
-    if data[:2] == b"\x1f\x8b":
-        data = _gunzip(path, data)
-    return np.frombuffer(data, np.uint8)
+        data, damage = Path(path).read_bytes(), None
+    except (OSError, ValueError) as error:
+        raise CaptureError(path, 0, getattr(error, "strerror", None) or str(error)) from error
+    if data[:2] == GZIP:
+        data, damage = _gunzip(data)
+        if not data and damage:
+            raise CaptureError(path, 0, damage)
+    return np.frombuffer(data, np.uint8), damage
 
 
-def _gunzip(path, data):
-    """What `data` unzips to; of a damaged gzip file, as much as can be had."""
-    parts = []
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as unzipped:
-            while part := unzipped.read(1 << 20):
-                parts.append(part)
-    except (EOFError, OSError, zlib.error) as error:
-        if not parts:
-            raise CaptureError(path, 0, f"damaged gzip file: {error}") from error
-    return b"".join(parts)
+def _gunzip(data, step=1 << 12):
+    """What `data` unzips to, as much as can be had; and why that is not all, or None."""
+    parts, at, room = [], 0, max(LARGEST_EXPANSION * len(data), 1 << 20)
+    while data[at:at + 2] == GZIP:
+        unzip = zlib.decompressobj(31)
+        while at < len(data) and not unzip.eof:
+            before = unzip.copy()
+            try:
+                parts.append(unzip.decompress(data[at:at + step]))
+            except zlib.error as error:
+                if step > 1:
+                    unzip, step = before, max(step // 16, 1)
+                    continue
+                return b"".join(parts), f"the gzip data are damaged at byte {at} of the zipped file ({error})"
+            at = min(at + step, len(data)) - len(unzip.unused_data)
+            room -= len(parts[-1])
+            if room < 0:
+                return b"".join(parts), f"the file unzips to more than {LARGEST_EXPANSION} times its size"
+        if not unzip.eof:
+            return b"".join(parts), f"the gzip data are cut short at byte {at} of the zipped file"
+    return b"".join(parts), None
 
 
 # Containers: where each frame lies in the file
@@ -147,37 +174,41 @@ def _frames(path, data):
     raise CaptureError(path, 0, reason)
 
 
-def _frame_table(rows):
-    at, captured, length, time_ns, link = (np.array(column, np.int64) for column in zip(*rows)) if rows else \
-        (np.empty(0, np.int64) for _ in range(5))
-    return {"at": at, "captured": captured, "length": length, "time_ns": time_ns, "link": link}
-
-
 def _pcap_frames(path, data, order, resolution):
     if len(data) < 24:
         raise CaptureError(path, len(data), "the pcap file header is cut short")
-    link = struct.unpack_from(order + "I", data, 20)[0] & 0x0FFFFFFF
-    record, buffer, end = struct.Struct(order + "IIII"), data.data, len(data)
-    rows, at, cut = [], 24, None
+    link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
+    size, buffer, end = struct.Struct(order + "8xI4x"), data.data, len(data)
+    offsets, at, cut = array("q"), 24, None
     while at < end:
         if at + 16 > end:
             cut = f"byte {at}: a record header is cut short"
             break
-        seconds, fraction, captured, length = record.unpack_from(buffer, at)
+        captured = size.unpack_from(buffer, at)[0]
         if captured > LARGEST_FRAME:
             cut = f"byte {at}: a record claims {captured} bytes; the file is damaged from here on"
             break
         if at + 16 + captured > end:
-            cut = f"byte {at}: frame {len(rows) + 1} is cut short"
+            cut = f"byte {at}: frame {len(offsets) + 1} is cut short"
             break
-        rows.append((at + 16, captured, length, seconds * 1_000_000_000 + fraction * resolution, link))
+        offsets.append(at)
         at += 16 + captured
-    return _frame_table(rows), cut
+    record = _structures(data, np.array(offsets, np.int64), RECORD.newbyteorder(order))
+    time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
+    return {"at": np.array(offsets, np.int64) + 16, "captured": record["captured"].astype(np.int64),
+            "length": record["length"].astype(np.int64), "time_ns": time_ns, "link": np.full(len(offsets), link)}, cut
+
+
+def _structures(data, at, dtype):
+    """The structures of type `dtype` that begin at each of the positions `at`."""
+    if not len(at):
+        return np.empty(0, dtype)
+    return np.lib.stride_tricks.sliding_window_view(data, dtype.itemsize)[at].view(dtype)[:, 0]
 
 
 def _pcapng_frames(path, data):
     buffer, end = data.data, len(data)
-    rows, at, cut, order, interfaces = [], 0, None, "<", []
+    rows, at, cut, order, interfaces = array("q"), 0, None, "<", []
     while at < end:
         if at + 12 > end:
             cut = f"byte {at}: a block header is cut short"
@@ -204,11 +235,12 @@ def _pcapng_frames(path, data):
             if isinstance(row, str):
                 cut = f"byte {at}: {row}"
                 break
-            rows.append(row)
+            rows.extend(row)
         at += size
     if not at:
         raise CaptureError(path, 0, f"no whole block in the file ({cut})")
-    return _frame_table(rows), cut
+    columns = np.array(rows, np.int64).reshape(-1, 5).T
+    return dict(zip(("at", "captured", "length", "time_ns", "link"), columns)), cut
 
 
 def _interface(buffer, at, size, order):
@@ -273,16 +305,9 @@ class _Frames:
         for name in [key for key, value in vars(self).items() if isinstance(value, np.ndarray) and key != "data"]:
             setattr(self, name, getattr(self, name)[mask])
 
-    def whole(self, size, layer):
-        self.keep(self.at + size <= self.end, f"cut inside the {layer} header")
-
     def header(self, dtype, rows=slice(None)):
         """The header of type `dtype` that begins at `at` in each of `rows`, as a structured array."""
-        at = self.at[rows]
-        if not len(at):
-            return np.empty(0, dtype)
-        windows = np.lib.stride_tricks.sliding_window_view(self.data, dtype.itemsize)
-        return windows[at].view(dtype)[:, 0]
+        return _structures(self.data, self.at[rows], dtype)
 
 
 def _decode(data, frames):
@@ -290,13 +315,14 @@ def _decode(data, frames):
     left = _Frames(data, frames)
     _pass_link(left)
     _pass_ip(left)
-    left.whole(TCP.itemsize, "TCP")
+    left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
+    left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
     sound = (header_length >= 20) & (left.at + header_length <= left.wire_end)
     left.keep(sound, "malformed TCP header")
     tcp, header_length = tcp[sound], header_length[sound]
-    payload_at = left.at + header_length
+    tcp_at, payload_at = left.at, left.at + header_length
     length = np.maximum(left.wire_end - payload_at, 0)
     captured = np.clip(left.end - payload_at, 0, length)
     table = pd.DataFrame({
@@ -304,7 +330,7 @@ def _decode(data, frames):
         "dst": pd.Categorical.from_codes(left.dst, left.addresses), "dport": tcp["dport"].astype(np.int64),
         "seq": tcp["seq"].astype(np.uint32), "ack": tcp["ack"].astype(np.uint32),
         "flags": _flags(tcp["offset_flags"]), "length": length}, index=pd.Index(left.number, name="frame"))
-    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int64), "payload_at": payload_at,
+    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int64), "tcp_at": tcp_at, "payload_at": payload_at,
                "payload_captured": captured, "window": tcp["window"].astype(np.int64)}
     return table, headers, left.skipped
 
@@ -369,7 +395,8 @@ def _pass_ip(left):
     left.protocol, left.fragment, left.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
     _pass_ipv4(left, rows4, header4)
     _pass_ipv6(left, rows6, header6)
-    left.keep(left.sound, "malformed IP header")
+    snapped = (left.ethertype == 0x86DD) & (left.end < left.wire_end)
+    left.keep(left.sound, np.where(snapped, "cut inside the IP header", "malformed IP header"))
     left.keep(~left.fragment, "IP fragment after the first")
     left.keep(left.protocol == 6, [_protocol_name(number) for number in left.protocol])
 
@@ -381,17 +408,21 @@ def _pass_ipv4(left, rows, header):
     left.sound[rows] = (header_length >= 20) & (offloaded | (total >= header_length))
     left.protocol[rows] = header["protocol"]
     left.fragment[rows] = header["flags_offset"] & 0x1FFF != 0
-    left.wire_end[rows] = np.where(offloaded, left.wire_end[rows], left.at[rows] + total)
-    left.end[rows] = np.minimum(left.end[rows], left.wire_end[rows])
+    _end_at(left, rows, np.where(offloaded, left.wire_end[rows], left.at[rows] + total))
     left.at[rows] += header_length
+
+
+def _end_at(left, rows, ip_end):
+    """Leave out what follows the IP packet (padding, check sums) and what its length claims beyond the frame."""
+    left.wire_end[rows] = np.minimum(left.wire_end[rows], ip_end)
+    left.end[rows] = np.minimum(left.end[rows], left.wire_end[rows])
 
 
 def _pass_ipv6(left, rows, header):
     payload = header["payload_length"].astype(np.int64)
     left.protocol[rows] = header["next_header"]
     left.at[rows] += IPV6.itemsize
-    left.wire_end[rows] = np.where(payload == 0, left.wire_end[rows], left.at[rows] + payload)
-    left.end[rows] = np.minimum(left.end[rows], left.wire_end[rows])
+    _end_at(left, rows, np.where(payload == 0, left.wire_end[rows], left.at[rows] + payload))
     while len(rows := rows[np.isin(left.protocol[rows], list(EXTENSIONS)) & ~left.fragment[rows]]):
         left.sound[rows] = left.at[rows] + 8 <= left.end[rows]
         rows = rows[left.sound[rows]]
@@ -425,11 +456,11 @@ def _protocol_name(number):
 
 # Streams and hosts
 
-def _streams(table):
+def _streams(table, flags):
     """The stream number of each segment, by Wireshark's `tcp.stream` rule, and its side (0 or 1) in the stream.
 
     Segments between the same two endpoints are one stream, until a SYN without ACK comes whose sequence number
-    differs from the first one seen in its direction since the stream began.
+    differs from the initial one known for its direction.
     """
     src = table.src.cat.codes.to_numpy().astype(np.int64) << 16 | table.sport.to_numpy()
     dst = table.dst.cat.codes.to_numpy().astype(np.int64) << 16 | table.dport.to_numpy()
@@ -437,46 +468,49 @@ def _streams(table):
     src, dst = np.split(codes, 2)
     pair = pd.factorize(np.minimum(src, dst) * (len(endpoints) + 1) + np.maximum(src, dst))[0]
     side = (src > dst).astype(np.int64)
-    begins = _first_in_group(pair)
-    begins[_reopening_syns(table, pair, side)] = True
     order = np.argsort(pair, kind="stable")
+    begins = np.r_[True, np.diff(pair[order]) > 0][:len(order)]
+    seq, ack = (table[name].to_numpy().astype(np.int64)[order] for name in ("seq", "ack"))
+    _reopen(begins, side[order], flags[order], seq, ack)
     stream = np.empty(len(table), np.int64)
-    stream[order] = np.cumsum(begins[order]) - 1
+    stream[order] = np.cumsum(begins) - 1
     return pd.factorize(stream)[0].astype(np.int64), side
 
 
-def _first_in_group(group):
-    first = np.zeros(len(group), bool)
-    first[np.unique(group, return_index=True)[1]] = True
-    return first
+def _reopen(begins, side, flags, seq, ack):
+    """Mark in `begins` the SYNs that open a further stream between two endpoints; all arrays in order of endpoints.
+
+    The initial sequence number of a direction is that of its last SYN-ACK; or else it follows from the first segment
+    that tells it: one of its own, or an ACK of the other direction.
+    """
+    rows = np.flatnonzero((flags & SYN > 0) & ~begins)
+    pairs = np.flatnonzero(begins)[np.cumsum(begins)[rows] - 1]
+    pair, begin, initial = None, None, {}
+    for row, first in zip(rows.tolist(), pairs.tolist()):
+        if first != pair:
+            pair, begin, initial = first, first, {}
+        own = side[row]
+        if own not in initial:
+            initial[own] = _initial(begin, row, side, flags, seq, ack)
+        if not flags[row] & ACK and initial[own] != seq[row]:
+            begins[row], begin, initial = True, row, {}
+        initial[own] = seq[row]
 
 
-def _reopening_syns(table, pair, side):
-    """Positions of the SYNs that open a further stream between two endpoints that had one already."""
-    flags = table["flags"]
-    opening = flags.cat.categories.str.contains("S") & ~flags.cat.categories.str.contains("A")
-    syns = np.flatnonzero(opening[flags.cat.codes.to_numpy()]) if len(table) else []
-    direction = pair * 2 + side
-    order = np.argsort(direction, kind="stable")
-    seq, sorted_direction = table.seq.to_numpy(), direction[order]
-    starts, reopening = {}, []
-    for syn in syns:
-        key = direction[syn]
-        low, high = np.searchsorted(sorted_direction, (key, key + 1))
-        low += np.searchsorted(order[low:high], starts.get(pair[syn], 0))
-        if seq[order[low]] != seq[syn]:
-            starts[pair[syn]] = syn
-            reopening.append(syn)
-    return reopening
+def _initial(begin, syn, side, flags, seq, ack):
+    """The initial sequence number that the first telling segment since `begin` gives for the direction of `syn`."""
+    for row in range(begin, syn + 1):
+        if side[row] == side[syn]:
+            return (seq[row] - (not flags[row] & SYN)) % (1 << 32)
+        if flags[row] & ACK:
+            return (ack[row] - 1) % (1 << 32)
 
 
-def _hosts(table, side):
+def _hosts(stream, side, flags):
     """`client` or `server` for each segment: the first SYN without ACK tells, or else the first SYN-ACK."""
-    stream, flags = table["stream"].to_numpy(), table["flags"].astype(str).to_numpy(dtype=str)
-    syn, ack = np.char.find(flags, "S") >= 0, np.char.find(flags, "A") >= 0
-    streams = int(stream.max()) + 1 if len(stream) else 0
-    client_side = np.full(streams, -1)
-    for rows, other in ((np.flatnonzero(syn & ack), 1), (np.flatnonzero(syn & ~ack), 0)):
+    client_side = np.full(int(stream.max(initial=-1)) + 1, -1)
+    for kind, other in ((SYN | ACK, 1), (SYN, 0)):
+        rows = np.flatnonzero(flags & (SYN | ACK) == kind)
         first, where = np.unique(stream[rows], return_index=True)
         client_side[first] = side[rows[where]] ^ other
     known = client_side[stream]

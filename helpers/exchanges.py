@@ -1,33 +1,39 @@
 """HTTP/1.x exchanges from packets: `exchanges(capture)` gives one row per request with its response.
 
-Bytes are put in order by sequence number, messages are read by h11, and answers are paired with requests first in,
-first out, as RFC 9112 section 9.3 demands of every connection.
+Bytes are put in order by sequence number, messages are cut as RFC 9112 section 6.3 says (h11 reads chunked bodies), and
+answers are paired with requests first in, first out, as its section 9.3 demands of every connection.
 """
 
 import heapq
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import h11
+import numpy as np
 import pandas as pd
 
-from helpers.captures import FIN, RST, SYN
-from helpers.connections import HOSTS, segment_flow
+from helpers.captures import FIN, SYN
+from helpers.connections import segment_flow
 
 COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "string", "status": "Int64",
            "version": "string", "framing": "string", "requested": "Float64", "answered": "Float64",
            "finished": "Float64", "response_bytes": "Int64"}
-REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [^\s]+ HTTP/1\.\d\r?\n")
+REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]+) HTTP/(1\.\d)\r?\n")
 REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
-STATUS_LINE = re.compile(rb"HTTP/1\.\d \d\d\d")
-LARGEST_HEADER = 1 << 18
-FILL = 1 << 16
+STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
+STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
+HEADER = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE)
+BLANK = re.compile(rb"[\r\n]*")
+HEAD_END = re.compile(rb"\n\r?\n")
+LARGEST_LINE, LARGEST_HEAD = 1 << 16, 1 << 18
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def exchanges(capture):
     """One row per HTTP/1.x exchange of `capture`, in order of request.
 
-    Columns: `stream`; `nth` (1: first on its connection; `<NA>` where the connection began before the capture); `method`,
+    Columns: `stream`; `nth` (1: first on its connection; `<NA>` where bytes before it were not captured); `method`,
     `target`, `version` (of the request); `status`; `framing`, how the end of the response is known (`content-length`,
     `chunked`, `until-close`, or `none` where there is no body to end); `requested`, `answered` (first byte of the
     request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the first frame;
@@ -36,99 +42,95 @@ def exchanges(capture):
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order); an answer that was not captured doesn't shift the later ones.
     """
     flow = segment_flow(capture)
-    flow["row"] = capture.segments.index.get_indexer(flow.index)
-    talking = flow[(flow["length"] > 0) | (flow["flags"] & FIN > 0)]
-    rows = [row for stream, segments in talking.groupby("stream")
-            for row in _exchanges_of(capture, int(stream), segments)]
+    talking = flow[flow["sound"] & ((flow["length"] > 0) | (flow["flags"] & FIN > 0))]
+    names = ("seq", "length", "flags", "time", "ack", "row", "began")
+    columns = {name: talking[name].to_numpy() for name in names}
+    directions = talking.groupby("direction").indices
+    sides = {direction: {name: values[rows] for name, values in columns.items()} for direction, rows in directions.items()}
+    rows = [row for asking in sorted(sides) for row in _exchanges_of(capture, asking, sides)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
 
 
 @dataclass
 class _Piece:
-    """Bytes in order: `seq` of the first, `time` when they (and all before them) had arrived; `gap` bytes missing before."""
+    """Bytes `seq` to `end` of one direction; `time` when they (and all before them) had arrived; `data` may be cut short."""
 
     seq: int
+    end: int
     time: float
     data: bytes
     ack: int
-    gap: int = 0
 
 
 @dataclass
 class _Message:
-    """A request or response: where and when it began and ended; `end` is None while it isn't whole."""
+    """A request or response: where and when it began and ended; `end` and `ended` are None where that isn't known."""
 
-    head: object
+    line: tuple
+    framing: str
     seq: int
     ack: int
     begun: float
+    number: int | None = None
     ended: float | None = None
     end: int | None = None
-    request: "_Message | None" = field(default=None, repr=False)
+
+    @property
+    def method(self):
+        return self.line[0]
+
+    @property
+    def status(self):
+        return int(self.line[0])
 
 
-def _exchanges_of(capture, stream, segments):
-    """Rows of one stream."""
-    known = capture.segments["host"].notna().loc[segments.index[0]]
-    directions = {host: segments[segments["end"] == host] for host in HOSTS}
-    for asking, answering in ((HOSTS,) if known else (HOSTS, HOSTS[::-1])):
-        first = 1 if known else None
-        pieces = _pieces(capture, directions[asking], first)
-        requests = list(_requests(pieces))
-        if requests:
-            answers = _responses(_pieces(capture, directions[answering], first), requests,
-                                 _closing_time(directions[answering]))
-            return _rows(stream, known, requests, list(answers))
-    return []
-
-
-def _rows(stream, known, requests, answers):
-    """The table rows of one stream's requests, each with the answer that belongs to it, if one was captured."""
-    by_request = {id(answer.request): answer for answer in answers}
+def _exchanges_of(capture, asking, sides):
+    """Rows of the requests sent in the direction `asking`, each with the answer that belongs to it, if one was captured."""
+    requests = list(_requests(_pieces(capture, sides[asking]), _first_seq(sides[asking])))
+    answers = {}
+    if requests and asking ^ 1 in sides:
+        answering = sides[asking ^ 1]
+        answers = _answers(_pieces(capture, answering), _first_seq(answering), requests, _close(answering))
     rows = []
-    for number, request in enumerate(requests, 1):
-        answer = by_request.get(id(request))
-        row = [stream, number if known else None, request.head.method.decode("latin-1"),
-               request.head.target.decode("latin-1")]
-        row += [answer.head.status_code if answer else None, request.head.http_version.decode("latin-1"),
-                _framing(request.head, answer.head) if answer else None, request.begun]
-        row += [answer.begun, answer.ended, answer.end and answer.end - answer.seq] if answer else [None] * 3
-        rows.append(row)
-        if answer and _leaves_http(request.head, answer.head):
+    for number, request in enumerate(requests):
+        method, target, version = (text.decode("latin-1") for text in request.line)
+        answer, reply = answers.get(number), [None] * 5
+        if answer:
+            size = None if answer.end is None else answer.end - answer.seq
+            reply = [answer.status, answer.framing, answer.begun, answer.ended, size]
+        status, framing, answered, finished, size = reply
+        rows.append([asking // 2, request.number, method, target, status, version, framing, request.begun,
+                     answered, finished, size])
+        if answer and _leaves_http(request.method, answer.status):
             break
     return rows
 
 
-def _leaves_http(request, response):
+def _leaves_http(method, status):
     """Whether the connection speaks another protocol after this exchange (RFC 9110 sections 7.8 and 9.3.6)."""
-    return response.status_code == 101 or request.method == b"CONNECT" and 200 <= response.status_code < 300
-
-
-def _framing(request, response):
-    """How the end of `response` is known: RFC 9112 section 6.3."""
-    headers = {name: value.lower() for name, value in response.headers}
-    if request.method == b"HEAD" or response.status_code in (204, 304):
-        return "none"
-    if request.method == b"CONNECT" and 200 <= response.status_code < 300:
-        return "none"
-    if headers.get(b"transfer-encoding", b"").endswith(b"chunked"):
-        return "chunked"
-    return "content-length" if b"content-length" in headers else "until-close"
+    return status == 101 or method == b"CONNECT" and 200 <= status < 300
 
 
 # Bytes in order
 
-def _pieces(capture, segments, expected):
-    """The payload of one direction from sequence number `expected` on (None: wherever it begins), in order.
+def _first_seq(side):
+    """Sequence number at which the bytes of one direction begin, or None where that was not captured."""
+    return 1 if side["began"][0] else None
 
-    Every byte comes once, with the time at which it and all before it had arrived.
-    """
-    held, pieces = [], []
-    begins = (segments["seq"] + (segments["flags"] & SYN > 0)).to_numpy()
-    ends = begins + segments["length"].to_numpy()
-    columns = zip(begins, ends, segments["time"], segments["ack"], segments["row"])
-    for begin, end, time, ack, row in columns:
+
+def _close(side):
+    """(time, sequence number) of the first FIN of one direction, or None."""
+    fins = np.flatnonzero(side["flags"] & FIN)
+    return (float(side["time"][fins[0]]), int(side["seq"][fins[0]] + side["length"][fins[0]])) if len(fins) else None
+
+
+def _pieces(capture, side):
+    """The payload of one direction in order: every byte once, with the time at which it and all before it had arrived."""
+    begins = side["seq"] + (side["flags"] & SYN > 0)
+    columns = (begins, begins + side["length"], side["row"], side["ack"], side["time"])
+    held, pieces, expected = [], [], _first_seq(side)
+    for begin, end, row, ack, time in zip(*(column.tolist() for column in columns)):
         if begin == end:
             continue
         expected = begin if expected is None else expected
@@ -148,136 +150,166 @@ def _take(capture, pieces, segment, expected, time):
         return expected
     at, size = capture._headers["payload_at"][row], capture._headers["payload_captured"][row]
     data = capture._data[at + min(expected - begin, size):at + size].tobytes()
-    before = pieces[-1].seq + len(pieces[-1].data) if pieces else expected
-    if data:
-        pieces.append(_Piece(int(expected), float(time), data, int(ack), int(expected - before)))
+    pieces.append(_Piece(expected, end, time, data, ack))
     return end
-
-
-def _closing_time(segments):
-    """Time of the first FIN of one direction, or None."""
-    fins = segments[(segments["flags"] & FIN > 0) & (segments["flags"] & RST == 0)]
-    return float(fins["time"].iloc[0]) if len(fins) else None
 
 
 # Messages
 
-def _requests(pieces):
+def _requests(pieces, first):
     """The requests of one direction, in order."""
-    reader = _Reader(pieces)
+    reader, number = _Reader(pieces, first), 0
     while reader.seek(REQUEST_LINE, REQUEST_BEGIN):
-        message = reader.message(h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEADER), h11.Request)
-        if message is None:
+        request = reader.message(REQUEST_LINE, _request_framing)
+        if request is not None:
+            number += 1
+            request.number = None if reader.lost else number
+            yield request
+
+
+def _answers(pieces, first, requests, close):
+    """The final responses of one direction, by the position in `requests` of the request that each answers."""
+    reader, answers, asked = _Reader(pieces, first, close), {}, 0
+    while asked < len(requests) and reader.seek(STATUS_LINE, STATUS_BEGIN):
+        while asked + 1 < len(requests) and requests[asked].ack < requests[asked + 1].ack <= reader.seq:
+            asked += 1
+        answers_it = reader.seq >= requests[asked].ack
+        method = requests[asked].method if answers_it else b""
+        answer = reader.message(STATUS_LINE, partial(_response_framing, method))
+        if answer is None or answer.status < 200 and answer.status != 101 or not answers_it:
             continue
-        yield message
+        answers[asked] = answer
+        asked += 1
+    return answers
 
 
-def _responses(pieces, requests, closed):
-    """The final responses of one direction, each with the request it answers."""
-    reader, waiting = _Reader(pieces, closed), list(requests)
-    while waiting and reader.seek(STATUS_LINE, STATUS_LINE):
-        while len(waiting) > 1 and waiting[1].ack > waiting[0].ack and reader.seq >= waiting[1].ack:
-            waiting.pop(0)
-        message = reader.message(_asked(waiting[0].head), h11.Response)
-        if message is None:
-            continue
-        message.request = waiting.pop(0)
-        yield message
-        if _leaves_http(message.request.head, message.head):
-            return
+def _request_framing(line, headers):
+    """How the end of a request is known: RFC 9112 section 6.3."""
+    if headers.get(b"transfer-encoding", b"").endswith(b"chunked"):
+        return "chunked"
+    return "none" if _length(headers) is None else "content-length"
 
 
-def _asked(request):
-    """An h11 connection that has sent `request`'s like and awaits the response."""
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEADER)
-    headers = [(b"host", b"x")] + [pair for pair in request.headers if pair[0] in (b"upgrade", b"connection")]
-    connection.send(h11.Request(method=request.method, target=b"/", headers=headers))
-    if connection.our_state is not h11.MIGHT_SWITCH_PROTOCOL:
-        connection.send(h11.EndOfMessage())
-    return connection
+def _response_framing(method, line, headers):
+    """How the end of a response to a request with `method` is known: RFC 9112 section 6.3."""
+    status = int(line[0])
+    if method == b"HEAD" or status < 200 or status in (204, 304) or _leaves_http(method, status):
+        return "none"
+    if b"transfer-encoding" in headers:
+        return "chunked" if headers[b"transfer-encoding"].endswith(b"chunked") else "until-close"
+    return "until-close" if _length(headers) is None else "content-length"
+
+
+def _length(headers):
+    """The Content-Length, or None where there is no valid one."""
+    text = headers.get(b"content-length", b"").split(b",")[0].strip()
+    return int(text[:18]) if text.isdigit() else None
 
 
 class _Reader:
-    """Reads messages from pieces, one after the other; `closed` is when the sender's FIN came, if it came."""
+    """Reads messages from pieces, one after the other.
 
-    def __init__(self, pieces, closed=None):
-        self.pieces, self.closed, self.position = pieces, closed, 0
+    `first`: sequence number at which the first message must begin (None: not known). `close`: time and sequence number of the
+    sender's FIN, or None. `lost` turns true where a message doesn't begin at the end of the one before.
+    """
+
+    def __init__(self, pieces, first, close=None):
+        self.pieces, self.close, self.index, self.offset = pieces, close, 0, 0
+        self.lost, self.next = False, first
 
     @property
     def seq(self):
-        return self.pieces[self.position].seq
+        return self.pieces[self.index].seq + self.offset
 
     def seek(self, line, begin):
-        """Move to the next piece that begins a message, and say whether there is one."""
-        while self.position < len(self.pieces):
-            data = self.pieces[self.position].data
-            if line.match(data) or (begin.match(data) and b"\n" not in data[:LARGEST_HEADER]):
+        """Move to the next bytes that begin a message, and say whether there are any."""
+        while self.index < len(self.pieces):
+            piece = self.pieces[self.index]
+            blank = BLANK.match(piece.data, self.offset).end() - self.offset
+            self.next = self.next + blank if self.next == self.seq else self.next
+            self.offset += blank
+            whole = piece.data.find(b"\n", self.offset) >= 0
+            if (line if whole else begin).match(piece.data, self.offset):
+                self.lost |= self.next != self.seq
                 return True
-            self.position += 1
+            self.index, self.offset = self.index + 1, 0
         return False
 
-    def message(self, connection, kind):
-        """The message that begins here, read with `connection`; None where it is no message of this `kind`."""
-        first, start, message = self.pieces[self.position], self.position, None
-        try:
-            while self.position < len(self.pieces):
-                piece = self.pieces[self.position]
-                if self.position > start and piece.gap:
-                    if message is None:
-                        return None
-                    _fill(connection, piece.gap)
-                connection.receive_data(piece.data)
-                self.position += 1
-                for event in _events(connection):
-                    if isinstance(event, kind) or _switches(event):
-                        message = _Message(event, first.seq, first.ack, first.time)
-                    if isinstance(event, h11.EndOfMessage) or _switches(event):
-                        return self._whole(message, connection, piece)
-                    if isinstance(event, h11.InformationalResponse):
-                        self._put_back(connection, piece)
-                        return None
-            if message is not None and self.closed is not None:
-                self._until_close(message, connection)
-        except h11.ProtocolError:
-            self.position = max(self.position, start + 1)
+    def message(self, line, framing):
+        """The message that begins here, or None where no whole head does; `framing(first line, headers)` names its end."""
+        piece, seq, head = self.pieces[self.index], self.seq, self._head(line)
+        if head is None:
+            return None
+        first = line.match(head).groups()
+        headers = {name.lower(): value.strip().lower() for name, value in HEADER.findall(head)}
+        message = _Message(first, framing(first, headers), seq, piece.ack, piece.time)
+        length = _length(headers) if message.framing == "content-length" else 0
+        message.end, message.ended = self._skip(seq + len(head) + length)
+        if message.framing in ("chunked", "until-close"):
+            read = self._chunked if message.framing == "chunked" else self._until_close
+            message.end, message.ended = read(message.end)
+        self.next = message.end
         return message
 
-    def _until_close(self, message, connection):
-        """Note the end of `message` where the FIN is its end; a FIN inside a body of known length is none."""
-        connection.receive_data(b"")
-        if any(isinstance(event, h11.EndOfMessage) for event in _events(connection)):
-            last = self.pieces[-1]
-            message.ended, message.end = max(self.closed, last.time), last.seq + len(last.data)
+    def _head(self, line):
+        """The bytes of the head that begins here, or None, moving on, where no whole head does."""
+        head, index = bytearray(self.pieces[self.index].data[self.offset:]), self.index
+        while not (end := HEAD_END.search(head)) and self._joined(index):
+            if len(head) > (LARGEST_HEAD if line.match(head) else LARGEST_LINE) or b"\n" in head and not line.match(head):
+                break
+            index += 1
+            head += self.pieces[index].data
+        if end and line.match(head):
+            return bytes(head[:end.end()])
+        self.index, self.offset = max(index, self.index + 1), 0
+        return None
 
-    def _whole(self, message, connection, last):
-        """`message` with its end noted; what follows it in the last piece is put back."""
-        message.ended, message.end = last.time, self._put_back(connection, last)
-        return message
+    def _joined(self, index):
+        """Whether there is a piece after `index`, and no gap between them."""
+        piece = self.pieces[index]
+        return index + 1 < len(self.pieces) and piece.seq + len(piece.data) == self.pieces[index + 1].seq
 
-    def _put_back(self, connection, last):
-        """Let the next message begin with the bytes of `last` that `connection` has not used; their position."""
-        rest = connection.trailing_data[0]
-        end = last.seq + len(last.data) - len(rest)
+    def _skip(self, end):
+        """Move to sequence number `end`; (`end`, time when the byte before it had arrived), None where not captured."""
+        while self.index + 1 < len(self.pieces) and self.pieces[self.index + 1].seq < end:
+            self.index += 1
+        last = self.pieces[self.index]
+        self.offset = end - last.seq
+        if self.offset >= len(last.data):
+            self.index, self.offset = self.index + 1, 0
+        if last.end >= end:
+            return end, last.time
+        return (end if self.index < len(self.pieces) else None), None
+
+    def _chunked(self, begin):
+        """Move behind the chunked body that begins at `begin`; (its end, time), None where that was not captured."""
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+        connection.receive_data(CHUNKED)
+        joined = self.index < len(self.pieces) and self.seq == begin
+        while joined:
+            piece, joined = self.pieces[self.index], self._joined(self.index)
+            connection.receive_data(piece.data[self.offset:])
+            self.index, self.offset = self.index + 1, 0
+            try:
+                event = h11.Data
+                while event not in (h11.NEED_DATA, h11.PAUSED):
+                    event = connection.next_event()
+                    if isinstance(event, h11.EndOfMessage):
+                        return self._skip_back(piece, len(connection.trailing_data[0]))
+            except h11.ProtocolError:
+                break
+        return None, None
+
+    def _skip_back(self, piece, rest):
+        """Move to the last `rest` bytes of `piece`, the one just read; (sequence number, time)."""
         if rest:
-            self.position -= 1
-            self.pieces[self.position] = _Piece(end, last.time, rest, last.ack)
-        return end
+            self.index, self.offset = self.index - 1, len(piece.data) - rest
+        return piece.seq + len(piece.data) - rest, piece.time
 
-
-def _events(connection):
-    """The events that `connection` can tell now."""
-    while not isinstance(event := connection.next_event(), (type(h11.NEED_DATA), h11.ConnectionClosed)) \
-            and event is not h11.PAUSED:
-        yield event
-
-
-def _fill(connection, gap):
-    """Stand in for bytes that were not captured; right in a body of known length, an error anywhere else."""
-    for size in [FILL] * (gap // FILL) + [gap % FILL] * (gap % FILL > 0):
-        connection.receive_data(bytes(size))
-        for _ in _events(connection):
-            pass
-
-
-def _switches(event):
-    return isinstance(event, h11.InformationalResponse) and event.status_code == 101
+    def _until_close(self, _):
+        """Move behind all pieces; (sequence number, time) of the FIN, where there was one."""
+        self.index = len(self.pieces)
+        if self.close is None:
+            return None, None
+        return self.close[1], max(self.close[0], self.pieces[-1].time)

@@ -1,7 +1,7 @@
 """The recorded experiments as tables on one clock: `load("long-7-images-chromium")`."""
 
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +19,9 @@ class Experiment:
 
     `about`: experiment.json as a dict. `capture`, `segments`, `connections`, `exchanges`, `states`: from the packets.
     `sockets`: what the kernel said, one row per stay that `ss` saw: `host`, `local`, `peer`, `state`, `first_seen`,
-    `last_seen`. `requests`: the server's access log: `time`, `client_port`, `connection`, `nth`, `request`, `status`,
-    `bytes_sent`, `body_bytes_sent`. `timeline`: what the testbed did, `time` and `action`. `browser`: the browser's own log
-    (Chromium only, else None). All times are seconds since the first frame of the capture.
+    `last_seen`. `requests`: the server's access log (None where it keeps none): `time`, `client_port`, `connection`, `nth`,
+    `request`, `status`, `bytes_sent`, `body_bytes_sent`. `timeline`: what the testbed did, `time` and `action`. `browser`: tables `requests`
+    and `sockets` from the browser's own log (Chromium only, else None). All times are seconds since the first frame of the capture.
     """
 
     def __init__(self, folder):
@@ -41,7 +41,7 @@ class Experiment:
 
     @cached_property
     def connections(self):
-        return connections(self.capture)
+        return connections(self.capture, fin_timeout=self.fin_timeout)
 
     @cached_property
     def exchanges(self):
@@ -49,7 +49,12 @@ class Experiment:
 
     @cached_property
     def states(self):
-        return states(self.capture)
+        return states(self.capture, fin_timeout=self.fin_timeout)
+
+    @property
+    def fin_timeout(self):
+        """The server's `tcp_fin_timeout` in seconds: `kernel_server` holds what differs from the client's `kernel`."""
+        return float((self.about["kernel"] | self.about.get("kernel_server", {}))["tcp_fin_timeout"])
 
     @cached_property
     def sockets(self):
@@ -58,7 +63,8 @@ class Experiment:
 
     @cached_property
     def requests(self):
-        return self._on_our_clock(pd.read_csv(self.folder / "requests.csv"), "time")
+        file = self.folder / "requests.csv"
+        return self._on_our_clock(pd.read_csv(file), "time") if file.exists() else None
 
     @cached_property
     def timeline(self):
@@ -67,7 +73,11 @@ class Experiment:
     @cached_property
     def browser(self):
         file = self.folder / "browser.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if not file.exists():
+            return None
+        log = json.loads(file.read_text(encoding="utf-8"))
+        return {"requests": self._on_our_clock(pd.DataFrame(log["requests"]), "time"),
+                "sockets": self._on_our_clock(pd.DataFrame(log["sockets"]), "opened", "closed")}
 
     def _on_our_clock(self, table, *columns):
         start = self.capture.start.value / 1e9
@@ -78,7 +88,7 @@ def data_folder():
     """The course's `data` folder: the first one found upward from the working directory, else from this file."""
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):
-            if (folder / "data" / "README.md").is_file() and any((folder / "data").glob("*/experiment.json")):
+            if any((folder / "data").glob("*/experiment.json")):
                 return folder / "data"
     raise FileNotFoundError(NOT_FOUND.format(Path.cwd()))
 
@@ -89,10 +99,16 @@ def names():
 
 
 def load(name):
-    """The experiment called `name`. Raises `ValueError`, naming those there are, where there is none."""
+    """The experiment called `name`, the same object each time.
+
+    Raises `ValueError`, naming those there are, where there is none.
+    """
     if name not in names():
         raise ValueError(f"no experiment {name!r}; there are: {', '.join(names())}")
-    return Experiment(data_folder() / name)
+    return _open(data_folder() / name)
+
+
+_open = cache(Experiment)
 
 
 def table(name):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, RST
-from helpers.connections import FIN_TIMEOUT, TIMER_SLACK, end_events, segment_flow
+from helpers.connections import FIN_TIMEOUT, end_events, forgotten_at, segment_flow
 
 TIME_WAIT = 60.0
 STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSING", "TIME_WAIT",
@@ -23,9 +23,13 @@ def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
     2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
     """
     ends = end_events(capture).reset_index(level="end")
+    ends["expects"] = ends["fin_next"].to_numpy().reshape(-1, 2)[:, ::-1].ravel()
+    ends["over"] = np.fmin(ends["reset"], _next_incarnation(ends))
     stays = pd.concat([_opening(ends), _active_close(ends, time_wait, fin_timeout), _passive_close(ends)])
-    stays = _restarted(capture, stays.reset_index(drop=True), time_wait)
-    stays = _next_incarnation(_until_reset(stays))
+    stays = stays.reset_index(drop=True)
+    _restart(capture, ends, stays, time_wait)
+    stays["until"] = np.fmin(stays["until"], stays["over"])
+    stays = stays[~(stays["since"] >= stays["over"]) & ~(stays["since"] > stays["until"])]
     stays = stays.sort_values(["stream", "end", "since"], kind="stable", na_position="first", ignore_index=True)
     stays[["since", "until"]] = stays[["since", "until"]].astype("Float64")
     return stays[["stream", "host", "local", "peer", "state", "since", "until"]]
@@ -46,97 +50,100 @@ def count(states, state, host=None, at=None):
     """How many ends are in `state`: a step function (Series, index `time` in seconds), or a number `at` a moment.
 
     `states`: a table of `states(...)` or of an experiment's `sockets`; `host`: `client` or `server` (None: both).
+    Ends that were in `state` before the capture began are counted from its first frame.
     """
     stays = states[states["state"] == state]
     stays = stays if host is None else stays[stays["host"] == host]
     since, until = _bounds(stays)
     if at is not None:
         return int(((since <= at) & (at < until)).sum())
-    until = until[np.isfinite(until)]
+    since, until = np.where(np.isfinite(since), since, np.fmin(until, 0.0)), until[np.isfinite(until)]
     steps = pd.concat([pd.Series(1, since), pd.Series(-1, until)]).groupby(level=0).sum().cumsum()
     return steps.rename_axis("time").rename(state)
 
 
 def _bounds(stays):
     """Begin and end of each stay as float arrays; what the capture doesn't show reaches to infinity."""
-    first, last = ("since", "until") if "since" in stays else ("first_seen", "last_seen")
-    return stays[first].to_numpy(float, na_value=-np.inf), stays[last].to_numpy(float, na_value=np.inf)
+    if "since" in stays:
+        return stays["since"].to_numpy(float, na_value=-np.inf), stays["until"].to_numpy(float, na_value=np.inf)
+    return stays["first_seen"].to_numpy(float), np.nextafter(stays["last_seen"].to_numpy(float), np.inf)
 
 
 def _stays(ends, where, state, since, until):
-    table = ends.loc[where, ["end", "host", "local", "peer", "reset"]].reset_index()
+    table = ends.loc[where, ["end", "host", "local", "peer", "over", "expects"]].reset_index()
     return table.assign(state=state, since=since[where].to_numpy(), until=until[where].to_numpy())
 
 
 def _opening(ends):
     """SYN_SENT, SYN_RECEIVED and ESTABLISHED of every end."""
-    client, both = ends["end"] == "client", np.fmax(ends["syn_acked"], ends["peer_syn"])
-    both = both.where(ends["syn_acked"].notna() & ends["peer_syn"].notna())
-    leaves = np.fmin(ends["fin"], ends["peer_fin"])
-    sent = client & ends["syn"].notna()
-    received = ends["peer_syn"].notna() & ends["syn"].notna() & (ends["peer_syn"] < both.fillna(np.inf))
-    begun_before = ends["syn"].isna() & ends["peer_syn"].isna() & ends["first"].notna()
+    known, both = ends["host"].notna(), np.maximum(ends["syn_acked"], ends["peer_syn"])
+    leaves = ends["fin"].where(ends["active"], ends["peer_fin"])
+    sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
+    received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
     nothing = pd.Series(np.nan, ends.index)
     return pd.concat([
-        _stays(ends, sent, "SYN_SENT", ends["syn"], ends["peer_syn"]),
-        _stays(ends, received, "SYN_RECEIVED", ends["peer_syn"], both),
-        _stays(ends, both.notna(), "ESTABLISHED", both, leaves),
-        _stays(ends, begun_before & ends["host"].isna(), "ESTABLISHED", nothing, leaves)])
+        _stays(ends, known & sent, "SYN_SENT", ends["syn"], np.fmin(ends["peer_syn"], leaves)),
+        _stays(ends, known & received, "SYN_RECEIVED", ends["peer_syn"], np.fmin(both, leaves)),
+        _stays(ends, known & both.notna(), "ESTABLISHED", both, leaves),
+        _stays(ends, ~known & ~ends["doubtful"], "ESTABLISHED", nothing, leaves)])
 
 
 def _active_close(ends, time_wait, fin_timeout):
     """FIN_WAIT_1, FIN_WAIT_2, CLOSING and TIME_WAIT of the ends that closed first."""
-    active, acked = ends["active"].astype(bool), ends["fin_acked"]
+    active, acked = ends["active"] & ~ends["doubtful"], ends["fin_acked"]
     peer_fin = np.maximum(ends["peer_fin"], ends["fin"])
-    waits = active & acked.notna() & peer_fin.notna()
     begins = np.maximum(acked, peer_fin)
-    forgotten = (acked + fin_timeout).where(~(ends["last"] > acked + fin_timeout + TIMER_SLACK))
+    two = active & (acked < peer_fin.fillna(np.inf))
     return pd.concat([
         _stays(ends, active, "FIN_WAIT_1", ends["fin"], np.fmin(acked, peer_fin)),
-        _stays(ends, active & (acked < peer_fin.fillna(np.inf)), "FIN_WAIT_2", acked, peer_fin.fillna(forgotten)),
+        _stays(ends, two, "FIN_WAIT_2", acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
         _stays(ends, active & (peer_fin < acked.fillna(np.inf)), "CLOSING", peer_fin, acked),
-        _stays(ends, waits, "TIME_WAIT", begins, begins + time_wait)])
+        _stays(ends, active & begins.notna(), "TIME_WAIT", begins, begins + time_wait)])
 
 
 def _passive_close(ends):
     """CLOSE_WAIT and LAST_ACK of the ends that closed second."""
-    passive = ~ends["active"].astype(bool) & ends["peer_fin"].notna()
+    passive = ~ends["active"] & ~ends["doubtful"] & ends["peer_fin"].notna()
     return pd.concat([
         _stays(ends, passive, "CLOSE_WAIT", ends["peer_fin"], ends["fin"]),
         _stays(ends, passive & ends["fin"].notna(), "LAST_ACK", ends["fin"], ends["fin_acked"])])
 
 
-def _until_reset(stays):
-    """The same stays, ended by the reset where there was one."""
-    stays = stays[~(stays["since"] >= stays["reset"])]
-    return stays.assign(until=np.fmin(stays["until"], stays["reset"])).reset_index(drop=True)
+def _next_incarnation(ends):
+    """When each end takes part in a further connection of the same 4-tuple, which ends whatever is left of this one."""
+    takes_part = ends["opens"] | (ends["syn"].notna() & ends["peer_syn"].notna())
+    begins = ends["syn"].where(ends["opens"], ends["peer_syn"]).where(takes_part)
+    group = [ends["local"], ends["peer"]]
+    return begins.groupby(group).bfill().groupby(group).shift(-1)
 
 
-def _restarted(capture, stays, time_wait):
-    """The same stays, each TIME_WAIT restarted by what its end had to answer.
+def _restart(capture, ends, stays, time_wait):
+    """Change `until` of each TIME_WAIT that later segments of its peer prolong, or end.
 
-    Linux restarts it on every segment with an ACK that the peer sends (`tcp_timewait_state_process`).
+    Every segment with an ACK restarts it; a RST at the sequence number that it expects ends it, also in a later stream of
+    the same 4-tuple: a client whose SYN was answered by an ACK of the old connection resets that. (A RST in the connection
+    itself has ended it already.) Source: Linux `tcp_timewait_state_process`.
     """
-    flow = segment_flow(capture)
-    flow = flow[flow["flags"] & (ACK | RST) == ACK]
-    last = flow.groupby(["stream", "end"], observed=True)["time"].max()
-    peer = stays["end"].map({"client": "server", "server": "client"})
-    heard = last.reindex(pd.MultiIndex.from_arrays([stays["stream"], peer])).to_numpy()
-    for row in np.flatnonzero((stays["state"] == "TIME_WAIT") & (heard > stays["since"].to_numpy())):
-        sent = flow[(flow["stream"] == stays.at[row, "stream"]) & (flow["end"] == peer[row])]
-        for time in sent["time"][sent["time"] > stays.at[row, "since"]]:
-            if time < stays.at[row, "until"]:
-                stays.at[row, "until"] = time + time_wait
-    return stays
+    flow = segment_flow(capture).sort_values("row")
+    heard = flow[flow["flags"] & (ACK | RST) > 0]
+    sender = (ends["local"] + " " + ends["peer"]).to_numpy()[heard["direction"]]
+    waits = stays[stays["state"] == "TIME_WAIT"]
+    peer = waits["peer"] + " " + waits["local"]
+    waits = waits[peer.map(heard["time"].groupby(sender).max()) > waits["since"]]
+    wanted = np.isin(sender, peer[waits.index])
+    later = dict(list(heard[wanted].groupby(sender[wanted])))
+    for wait in waits.itertuples():
+        stays.loc[wait.Index, "until"] = _time_wait_ends(wait, later[peer[wait.Index]], time_wait)
 
 
-def _next_incarnation(stays):
-    """The same stays, each TIME_WAIT ended where its end took part in a new connection of the same 4-tuple."""
-    opened = stays[stays["state"].isin(["SYN_SENT", "SYN_RECEIVED"])]
-    begins = opened.groupby(["local", "peer"])["since"].apply(lambda times: np.sort(times.to_numpy()))
-    for row in np.flatnonzero(stays["state"] == "TIME_WAIT"):
-        times = begins.get((stays.at[row, "local"], stays.at[row, "peer"]), np.empty(0))
-        later = times[times > stays.at[row, "since"]]
-        if len(later) and later[0] < stays.at[row, "until"]:
-            stays.at[row, "until"] = later[0]
-    return stays
+def _time_wait_ends(wait, segments, time_wait):
+    """When the TIME_WAIT `wait` ends, given its peer's segments."""
+    until, segments = wait.until, segments[segments["time"] > wait.since]
+    for time, flags, seq, stream in zip(*(segments[name] for name in ("time", "flags", "raw_seq", "stream"))):
+        if time >= np.fmin(until, wait.over):
+            break
+        if not flags & RST:
+            until = time + time_wait
+        elif stream != wait.stream and seq == wait.expects:
+            return time
+    return until

@@ -1,0 +1,49 @@
+"""Shared by the tests: the shipped experiments, and a closing section that prints what was compared."""
+
+import os
+import shutil
+
+import pytest
+
+from helpers.experiments import data_folder, load, names
+
+MEASURE = "measured"
+
+
+def pytest_generate_tests(metafunc):
+    if "experiment" in metafunc.fixturenames:
+        metafunc.parametrize("experiment", names(), indirect=True)
+
+
+@pytest.fixture(scope="module")
+def experiment(request):
+    return load(request.param)
+
+
+@pytest.fixture(scope="session")
+def data():
+    return data_folder()
+
+
+@pytest.fixture
+def measured(record_property):
+    """Tell a line that the run prints at its end, whatever runs the tests."""
+    return lambda text: record_property(MEASURE, text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    lines = [value for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+             for name, value in report.user_properties if name == MEASURE]
+    if lines:
+        terminalreporter.section("measured")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)
+
+
+def require(*programs):
+    """Skip the test, saying why, where a program is not installed; in CI, where all must be, fail instead."""
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")

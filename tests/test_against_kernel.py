@@ -1,0 +1,75 @@
+"""The states read from packets against what the kernel said: every stay that `ss` saw, and the other way round."""
+
+import numpy as np
+import pandas as pd
+
+from helpers.connections import HOSTS
+from helpers.states import TIME_WAIT
+
+KEY = ["host", "local", "peer", "state"]
+CLOCKS = 0.005
+TIMER_SLACK = 2.0
+
+
+def compare(experiment):
+    """(stays of the packets that could be sampled, with `seen`; stays too short; stays that only `ss` saw)."""
+    sampling = experiment.about["sampling"]
+    gap = max(sampling[host]["longest_gap"] for host in HOSTS) + CLOCKS
+    stays = experiment.states.copy()
+    stays[["since", "until"]] = stays[["since", "until"]].astype(float)
+    stays["short"] = stays["until"] - stays["since"] < gap
+    pairs = stays.reset_index().merge(experiment.sockets.reset_index(names="sample"), on=KEY)
+    timers = {"TIME_WAIT": TIME_WAIT, "FIN_WAIT_2": experiment.fin_timeout}
+    pairs = pairs[[agrees(pair, gap, timers) for pair in pairs.itertuples()]]
+    stays["seen"] = stays.index.isin(pairs["index"])
+    alone = experiment.sockets[~experiment.sockets.index.isin(pairs["sample"])]
+    return stays[~stays["short"] | stays["seen"]], stays[stays["short"] & ~stays["seen"]], alone
+
+
+def agrees(pair, gap, timers):
+    """Whether a stay of the packets and one of the kernel have the same ends, as far as sampling can tell."""
+    timed = pair.until - pair.since > timers.get(pair.state, np.inf) - CLOCKS
+    latest = pair.until + (TIMER_SLACK if timed else 0)
+    begins = -CLOCKS <= pair.first_seen - pair.since <= gap
+    ends = pair.last_seen <= latest + CLOCKS and pair.until - pair.last_seen <= gap
+    return begins and (ends or np.isnan(pair.until))
+
+
+def test_every_stay_is_the_kernels(experiment, measured):
+    sampled, short, alone = compare(experiment)
+    missed = sampled[~sampled["seen"]]
+    total, equal = len(sampled) + len(alone), int(sampled["seen"].sum())
+    measured(f"kernel   {experiment.name:24} {equal} of {total} stays equal ({equal / total:.0%}), "
+             f"{len(short)} too short to be sampled")
+    assert total > 0
+    assert missed.empty, f"the kernel did not see\n{missed.to_string()}"
+    assert alone.empty, f"only the kernel saw\n{alone.to_string()}"
+
+
+def test_the_comparison_bites(experiment):
+    """A stay moved by one second, or taken away, is noticed."""
+    rows = experiment.states["state"] == "TIME_WAIT"
+    rows = rows if rows.any() else experiment.states["state"] == "FIN_WAIT_2"
+    row = experiment.states.index[rows][0]
+    moved = experiment.states.copy()
+    moved.loc[row, ["since", "until"]] = moved.loc[row, ["since", "until"]] - 1
+    for altered in (moved, experiment.states.drop(index=row)):
+        sampled, _, alone = compare(_With(experiment, altered))
+        assert len(alone) == 1 and (sampled["seen"].all() == (altered is not moved))
+
+
+class _With:
+    """An experiment whose states are `states`."""
+
+    def __init__(self, experiment, states):
+        self.about, self.sockets, self.fin_timeout = experiment.about, experiment.sockets, experiment.fin_timeout
+        self.states = states
+
+
+def test_time_wait_lasts_sixty_seconds(experiment, measured):
+    stays = experiment.sockets[experiment.sockets["state"] == "TIME_WAIT"]
+    lasted = (stays["last_seen"] - stays["first_seen"]).to_numpy()
+    if len(lasted):
+        measured(f"timer    {experiment.name:24} TIME_WAIT in ss: {lasted.min():.1f} to {lasted.max():.1f} s")
+        assert ((59.5 <= lasted) & (lasted <= 62.2)).all()
+    assert pd.api.types.is_float_dtype(stays["first_seen"])

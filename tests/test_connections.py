@@ -1,0 +1,275 @@
+"""Connections: handshake, ending, active closer, TIME_WAIT, payload and keep-alive probes, counted by hand on toys."""
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
+
+from helpers.connections import connections, keepalive_probes
+
+OPEN = [*HANDSHAKE, *EXCHANGE]
+CLIENT_CLOSES = [("C", 1.0, "FA", 28, 44), ("S", 1.1, "FA", 44, 29), ("C", 1.2, "A", 29, 45)]
+SIMULTANEOUS = [("C", 1.0, "FA", 28, 44), ("S", 1.01, "FA", 44, 28), ("C", 1.1, "A", 29, 45), ("S", 1.11, "A", 45, 29)]
+
+
+@pytest.fixture
+def row(tmp_path):
+    """The connection of these segments, as a dict in which `<NA>` is None; the capture goes on until the time `until`."""
+    def one(*segments, until=None, **keywords):
+        other = [] if until is None else [segment("C", until, "S", 0, client=("10.0.0.9", 1))]
+        table = connections(toy(tmp_path / "toy.pcap", *segments, *other), **keywords)
+        assert len(table) == 1 + len(other)
+        return {name: None if pd.isna(value) else value for name, value in table.iloc[0].items()}
+    return one
+
+
+@pytest.fixture
+def probes(tmp_path):
+    """The times of the keep-alive probes among these segments."""
+    def times(*segments):
+        capture = toy(tmp_path / "toy.pcap", *segments)
+        probe = keepalive_probes(capture)
+        assert probe.index.tolist() == capture.segments.index.tolist() and probe.dtype == bool
+        return capture.segments["time"][probe].tolist()
+    return times
+
+
+def test_every_column(tmp_path):
+    table = connections(toy(tmp_path / "toy.pcap", *OPEN, *SERVER_CLOSES))
+    assert table.index.name == "stream" and table.index.tolist() == [0]
+    assert table.loc[0].to_dict() == {
+        "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "opened": 0.0, "established": 0.2, "closed": 1.6,
+        "client_bytes": 27, "server_bytes": 43, "keepalive_probes": 0, "ending": "fin", "closer": "server",
+        "time_wait": "server"}
+    assert {str(kind) for kind in table.dtypes} == {"string", "Float64", "Int64"}
+
+
+# Rule 2: the active closer
+
+@pytest.mark.parametrize("closing, closer, time_wait", [
+    (SERVER_CLOSES, "server", "server"), (CLIENT_CLOSES, "client", "client"), (SIMULTANEOUS, "both", "both"),
+    ([("S", 1.01, "FA", 44, 28), *SIMULTANEOUS[:1], *SIMULTANEOUS[2:]], "both", "both"),
+    ([("C", 1.0, "A", 28, 44), ("S", 1.1, "FA", 44, 28), ("C", 1.2, "FA", 28, 45), ("S", 1.3, "A", 45, 29)], "server", "server"),
+    ([("S", 1.0, "FA", 44, 28), ("S", 1.3, "FA", 44, 28), ("C", 1.4, "FA", 28, 45), ("S", 1.5, "A", 45, 29)], "server", "server"),
+    ([("C", 1.2, "FA", 28, 45), ("S", 1.0, "FA", 44, 28), ("S", 1.3, "A", 45, 29)], "server", "server")],
+    ids=["server", "client", "simultaneous", "simultaneous, other order", "FIN with the ACK", "FIN twice", "captured out of order"])
+def test_active_closer(row, closing, closer, time_wait):
+    found = row(*OPEN, *closing)
+    assert (found["closer"], found["time_wait"], found["ending"]) == (closer, time_wait, "fin")
+
+
+def test_only_one_fin(row):
+    assert row(*OPEN, *SERVER_CLOSES[:1])["closer"] == "server"
+    found = row(*OPEN, *SERVER_CLOSES[:2])
+    assert [found[name] for name in ("closer", "ending", "closed", "time_wait")] == ["server", "open", None, None]
+
+
+def test_last_ack_not_captured(row):
+    found = row(*OPEN, *SERVER_CLOSES[:3])
+    assert [found[name] for name in ("closer", "ending", "closed", "time_wait")] == ["server", "fin", None, None]
+
+
+def test_no_fin(row):
+    found = row(*OPEN)
+    assert [found[name] for name in ("closer", "ending", "closed", "time_wait")] == [None, "open", None, None]
+
+
+# Rule 3: TIME_WAIT, or none
+
+def test_forgotten_in_fin_wait_2(row):
+    """No FIN comes: after `tcp_fin_timeout` the end is gone without TIME_WAIT; before that it can't be told."""
+    half = [*OPEN, *SERVER_CLOSES[:2]]
+    assert row(*half, until=60.0)["time_wait"] is None
+    assert row(*half, until=70.0)["time_wait"] == "none"
+    assert row(*half, until=10.0)["time_wait"] is None
+    assert row(*half, until=10.0, fin_timeout=5)["time_wait"] == "none"
+
+
+def test_not_forgotten_while_it_still_lives(row):
+    """A program that has only shut down its sending side stays in FIN_WAIT_2 and answers, however long it takes."""
+    lives = [*OPEN, *SERVER_CLOSES[:2], ("C", 100.0, "PA", 28, 45, b"late"), ("S", 100.1, "A", 45, 32)]
+    assert row(*lives)["time_wait"] is None
+    assert row(*lives, ("C", 101.0, "FA", 32, 45), ("S", 101.1, "A", 45, 33))["time_wait"] == "server"
+
+
+def test_late_fin_is_reset(row):
+    found = row(*OPEN, *SERVER_CLOSES[:2], ("C", 90.0, "FA", 28, 45), ("S", 90.1, "R", 45))
+    assert [found[name] for name in ("ending", "closer", "time_wait", "closed")] == ["reset", "server", "none", 90.1]
+
+
+# Resets
+
+@pytest.mark.parametrize("reset", [("C", 1.0, "R", 28), ("C", 1.0, "RA", 28, 44), ("S", 1.0, "RA", 44, 28), ("C", 1.0, "R", 500)])
+def test_reset(row, reset):
+    found = row(*OPEN, reset)
+    assert [found[name] for name in ("ending", "closer", "time_wait", "closed")] == ["reset", None, "none", 1.0]
+
+
+@pytest.mark.parametrize("reset", [("S", 1.0, "R", 20), ("S", 1.0, "R", 44 + 70000), ("S", 1.0, "R", 44 + 2**31), ("C", 1.0, "R", 5)],
+                         ids=["below", "above the window", "far", "below, of the client"])
+def test_reset_outside_the_window(row, reset):
+    assert row(*OPEN, reset)["ending"] == "open"
+
+
+def test_refused(row):
+    found = row(("C", 0.0, "S", 0), segment("S", 0.1, "RA", -5000, 1))
+    assert [found[name] for name in ("ending", "opened", "established", "closed", "time_wait")] == ["reset", 0, None, 0.1, "none"]
+
+
+def test_refused_then_accepted(row):
+    """The same SYN tried again is the same stream; the first refusal didn't end it."""
+    found = row(("C", 0.0, "S", 0), segment("S", 0.1, "RA", -5000, 1),
+                *[(who, time + 1, *rest) for who, time, *rest in [*OPEN, *SERVER_CLOSES]])
+    assert [found[name] for name in ("ending", "opened", "established", "closer")] == ["fin", 0, 1.2, "server"]
+
+
+def test_reset_in_time_wait_comes_too_late(row):
+    found = row(*OPEN, *SERVER_CLOSES, ("C", 2.0, "R", 29))
+    assert [found[name] for name in ("ending", "time_wait", "closed")] == ["fin", "server", 1.6]
+
+
+def test_reset_before_the_last_ack(row):
+    found = row(*OPEN, *SERVER_CLOSES[:3], ("S", 1.55, "R", 45))
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["reset", "server", "none"]
+
+
+def test_what_comes_after_a_reset_changes_nothing(row):
+    found = row(*OPEN, *SERVER_CLOSES[:2], ("C", 1.2, "R", 28), *SERVER_CLOSES[2:])
+    assert [found[name] for name in ("ending", "time_wait", "closed")] == ["reset", "none", 1.2]
+
+
+# Handshakes and payload
+
+def test_syn_and_answer_lost_and_repeated(row):
+    found = row(("C", 0.0, "S", 0), ("C", 1.0, "S", 0), ("S", 1.1, "SA", 0, 1), ("S", 2.1, "SA", 0, 1), ("C", 2.2, "A", 1, 1))
+    assert (found["opened"], found["established"]) == (0, 2.2)
+
+
+def test_data_in_the_syn(row):
+    """Fast Open: the answer may acknowledge the SYN alone."""
+    found = row(("C", 0, "S", 0, 0, b"GET"), ("S", 0.1, "SA", 0, 1), ("C", 0.2, "A", 4, 1))
+    assert (found["established"], found["client_bytes"]) == (0.2, 3)
+
+
+@pytest.mark.parametrize("sent, size", [
+    ([], 0), ([(1, b"abc")], 3), ([(1, b"abc"), (1, b"abc")], 3), ([(1, b"abc"), (3, b"cde")], 5), ([(4, b"def"), (1, b"abc")], 6),
+    ([(4, b"def")], 6), ([(1, b"abc"), (3, b"x")], 3), ([(0, b"\0")], 0)],
+    ids=["none", "once", "twice", "overlapping", "out of order", "first one not captured", "keep-alive byte", "before any data"])
+def test_bytes_are_counted_once(row, sent, size):
+    assert row(*HANDSHAKE, *[("C", 0.3, "PA", seq, 1, data) for seq, data in sent])["client_bytes"] == size
+
+
+def test_stray_segments_don_t_count(row):
+    """An old duplicate, its numbers far from this connection's: neither bytes, nor FIN, nor next sequence number."""
+    for far in (2**30, 3 * 2**30, 2**31):
+        found = row(*OPEN, ("C", 0.6, "FPA", far, far, b"old duplicate"), *SERVER_CLOSES)
+        assert [found[name] for name in ("client_bytes", "closer", "time_wait", "closed")] == [27, "server", "server", 1.6]
+
+
+def test_answer_of_an_old_time_wait(row):
+    """A SYN that meets TIME_WAIT is answered by an ACK of the old connection; reset, and tried again."""
+    for far in (2**30 + 7, 2**31 + 7):
+        found = row(("C", 0.0, "S", 0), ("S", 0.1, "A", far, far), ("C", 0.2, "R", far),
+                    *[(who, time + 1, *rest) for who, time, *rest in [*OPEN, *SERVER_CLOSES]])
+        assert [found[name] for name in ("ending", "established", "server_bytes", "closer")] == ["fin", 1.2, 43, "server"]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(client=st.sampled_from([0, 2**31, 2**32 - 1, 2**32 - 28, 2**32 - 29]) | st.integers(0, 2**32 - 1),
+       server=st.sampled_from([0, 2**31 - 1, 2**31, 2**31 - 20, 2**32 - 44, 2**32 - 45]) | st.integers(0, 2**32 - 1))
+def test_wrap_around(tmp_path, client, server):
+    """Whatever the initial sequence numbers, the connection is the same."""
+    probe = [("C", 50.0, "A", 27, 44), ("S", 50.1, "A", 44, 28)]
+    closing = [(who, time + 60, *rest) for who, time, *rest in SERVER_CLOSES]
+    rows = [segment(*row, isn={"C": client, "S": server}) for row in [*OPEN, *probe, *closing]]
+    found = connections(toy(tmp_path / "toy.pcap", *rows)).iloc[0]
+    assert found[["client_bytes", "server_bytes", "keepalive_probes", "closer", "time_wait", "closed"]].tolist() == [
+        27, 43, 1, "server", "server", 61.6]
+
+
+def test_more_than_four_gigabytes(row):
+    """Sequence numbers that go all the way round keep counting."""
+    step, rows = 2**30 - 2**20, list(HANDSHAKE)
+    for number in range(6):
+        seq = 1 + number * step
+        rows += [segment("C", 1 + number, "A", seq, 1, b"x"), segment("S", 1.5 + number, "A", 1, seq + step)]
+    assert row(*rows)["client_bytes"] == 5 * step + 1
+
+
+# What the capture can't decide
+
+def test_capture_begins_in_the_middle(row):
+    found = row(*EXCHANGE, *SERVER_CLOSES)
+    assert [found[name] for name in ("ending", "closed", "keepalive_probes")] == ["fin", pytest.approx(1.3), 0]
+    unknown = ("client", "server", "opened", "established", "client_bytes", "server_bytes", "closer", "time_wait")
+    assert [found[name] for name in unknown] == [None] * 8
+    assert row(*EXCHANGE, *SIMULTANEOUS)["time_wait"] == "both"
+
+
+def test_capture_begins_after_the_first_fin(row):
+    """A FIN alone, at the beginning, may be the second one."""
+    found = row(*SERVER_CLOSES[2:], until=200.0)
+    assert [found[name] for name in ("closer", "time_wait", "ending")] == [None, None, "open"]
+
+
+def test_capture_begins_with_the_answer(row):
+    found = row(*OPEN[1:], *SERVER_CLOSES)
+    assert [found[name] for name in ("client", "opened", "established", "client_bytes", "closer")] == [
+        "10.0.0.1:50000", None, pytest.approx(0.1), 27, "server"]
+
+
+def test_answer_not_captured(row):
+    found = row(HANDSHAKE[0], *OPEN[2:], *SERVER_CLOSES)
+    assert [found[name] for name in ("opened", "established", "server_bytes", "closer", "time_wait")] == [
+        0, 0.2, 43, "server", "server"]
+
+
+def test_ipv6_addresses_stand_in_brackets(tmp_path):
+    packet = Ether() / IPv6(src="::1", dst="2001:db8::2") / TCP(sport=5, dport=80, flags="S")
+    packet.time = 0
+    assert connections(toy(tmp_path / "toy.pcap", packet)).iloc[0][["client", "server"]].tolist() == ["[::1]:5", "[2001:db8::2]:80"]
+
+
+# Rule 4: keep-alive probes
+
+IDLE = ("C", 45.0, "A", 27, 44)
+ANSWER = ("S", 45.1, "A", 44, 28)
+
+
+def test_probe(row, probes):
+    assert probes(*OPEN, IDLE, ANSWER, ("C", 90.0, "A", 27, 44), ("S", 90.1, "A", 44, 28)) == [45.0, 90.0]
+    assert row(*OPEN, IDLE, ANSWER)["keepalive_probes"] == 1
+
+
+@pytest.mark.parametrize("rows, times", [
+    ([("C", 45.0, "A", 27, 44, b"\0"), ANSWER], [45.0]), ([("S", 45.0, "A", 43, 28)], [45.0]),
+    ([("C", 45.0, "A", 28, 44)], []), ([("C", 45.0, "A", 26, 44)], []), ([("C", 45.0, "A", 27, 44, b"ab")], []),
+    ([("C", 45.0, "FA", 27, 44)], []), ([("C", 45.0, "R", 27)], []), ([("C", 44.0, "PA", 28, 44, b"x"), ("C", 45.0, "A", 28, 44)], []),
+    ([("C", 44.0, "FA", 28, 44), ("C", 45.0, "A", 28, 44)], []), ([("C", 44.0, "FA", 28, 44), ("S", 44.1, "A", 44, 29), ("C", 45.0, "A", 28, 44)], []),
+    ([segment("S", 44.0, "A", 44, 28, window=0), ("C", 45.0, "A", 27, 44)], []),
+    ([segment("S", 44.0, "A", 44, 28, window=0), segment("S", 44.5, "A", 44, 28), ("C", 45.0, "A", 27, 44)], [45.0]),
+    ([SERVER_CLOSES[0], SERVER_CLOSES[1], ("C", 45.0, "A", 27, 45)], [45.0])],
+    ids=["with a byte", "of the server", "plain ACK", "older ACK", "two bytes", "FIN", "RST", "late ACK, data not acknowledged", "after a FIN",
+         "after an acknowledged FIN", "window probe", "window opened again", "in CLOSE_WAIT"])
+def test_what_is_a_probe(probes, rows, times):
+    assert probes(*OPEN, *rows) == times
+
+
+def test_probe_right_after_the_handshake(probes):
+    """A connection that never carried data is probed too."""
+    assert probes(*HANDSHAKE, ("C", 45.0, "A", 0, 1), ("S", 45.1, "A", 1, 1)) == [45.0]
+
+
+def test_probes_of_a_connection_older_than_the_capture(probes):
+    """The first one can't be told from any ACK; its answer says what the sender had sent."""
+    assert probes(IDLE, ANSWER, ("C", 90.0, "A", 27, 44)) == [45.0]
+
+
+def test_probes_of_the_next_connection(tmp_path):
+    again = [segment(who, time + 100, *rest, isn={"C": 9000, "S": 70000}) for who, time, *rest in [*OPEN, IDLE, ANSWER]]
+    table = connections(toy(tmp_path / "toy.pcap", *OPEN, IDLE, ANSWER, *SERVER_CLOSES, *again))
+    assert table["keepalive_probes"].tolist() == [1, 1] and table["client_bytes"].tolist() == [27, 27]

@@ -1,0 +1,338 @@
+"""HTTP exchanges on toys: framing, pairing, reassembly, and bytes that are no HTTP; h11 is the independent reader."""
+
+import random
+import time
+
+import h11
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scapy.utils import wrpcap
+from toys import HANDSHAKE, segment, toy
+
+from helpers.captures import read_capture
+from helpers.exchanges import COLUMNS, exchanges
+
+OK = b"HTTP/1.1 200 OK\r\n"
+FIVE = OK + b"Content-Length: 5\r\n\r\nhello"
+
+
+def get(target=b"/", method=b"GET", version=b"1.1", headers=b""):
+    return method + b" " + target + b" HTTP/" + version + b"\r\nHost: x\r\n" + headers + b"\r\n"
+
+
+def talk(*turns, start=1.0, fin=None, piece=10**6):
+    """Segments for turns such as ("C", bytes), one second apart, in pieces of `piece` bytes 10 ms apart; `fin`: who ends it."""
+    rows, seq, time = [], {"C": 1, "S": 1}, start
+    for who, data in turns:
+        for at in range(0, len(data), piece):
+            part = data[at:at + piece]
+            rows.append((who, time + at // piece / 100, "PA", seq[who], seq["S" if who == "C" else "C"], part))
+            seq[who] += len(part)
+        time += 1
+    if fin:
+        rows.append((fin, time, "FA", seq[fin], seq["S" if fin == "C" else "C"]))
+    return rows
+
+
+@pytest.fixture
+def table(tmp_path):
+    return lambda *segments: exchanges(toy(tmp_path / "toy.pcap", *segments))
+
+
+@pytest.fixture
+def rows(table):
+    """Some columns of the exchanges of these turns after a handshake, as a list of tuples in which `<NA>` is None."""
+    def of(*turns, columns=("target", "status"), segments=None, **keywords):
+        found = table(*HANDSHAKE, *(segments or talk(*turns, **keywords)))
+        assert found.columns.tolist() == list(COLUMNS) and {name: str(kind) for name, kind in found.dtypes.items()} == COLUMNS
+        return plain(found, columns)
+    return of
+
+
+def plain(found, columns):
+    return [tuple(None if pd.isna(value) else value for value in row) for row in found[list(columns)].itertuples(index=False)]
+
+
+def test_every_column(rows):
+    assert rows(("C", get(b"/a?b=c#d")), ("S", FIVE), columns=COLUMNS) == [
+        (0, 1, "GET", "/a?b=c#d", 200, "1.1", "content-length", 1.0, 2.0, 2.0, len(FIVE))]
+
+
+def test_times_of_first_and_last_byte(rows):
+    found = rows(("C", get()), ("S", FIVE), piece=10, columns=("requested", "answered", "finished"))
+    assert found == [(1.0, 2.0, pytest.approx(2.0 + (len(FIVE) - 1) // 10 / 100))]
+
+
+# Framing: RFC 9112 section 6.3
+
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;name=value\r\n world\r\n0\r\n"
+
+
+@pytest.mark.parametrize("request_, response, framing", [
+    (get(), FIVE, "content-length"), (get(), OK + b"Content-Length: 0\r\n\r\n", "content-length"),
+    (get(), OK + b"content-LENGTH:5\r\n\r\nhello", "content-length"), (get(), CHUNKED + b"\r\n", "chunked"),
+    (get(), CHUNKED + b"Trailer: x\r\nAnother: y\r\n\r\n", "chunked"),
+    (get(), OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(), OK + b"Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(method=b"HEAD"), OK + b"Content-Length: 5\r\n\r\n", "none"), (get(method=b"HEAD"), OK + b"Transfer-Encoding: chunked\r\n\r\n", "none"),
+    (get(), b"HTTP/1.1 204 No Content\r\n\r\n", "none"), (get(), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "none"),
+    (get(), b"HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx", "content-length"), (get(), OK + b"Content-Length: 5, 5\r\n\r\nhello", "content-length"),
+    (get(version=b"1.0"), b"HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", "content-length")])
+@pytest.mark.parametrize("piece", [1, 7, 10**6])
+def test_framing(rows, request_, response, framing, piece):
+    """A second exchange follows where the first one ends, to the byte."""
+    found = rows(("C", request_), ("S", response), ("C", get(b"/next")), ("S", FIVE), piece=piece,
+                 columns=("target", "nth", "framing", "response_bytes"))
+    assert found == [("/", 1, framing, len(response)), ("/next", 2, "content-length", len(FIVE))]
+
+
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Content-Length: five\r\n"])
+def test_until_close(rows, head):
+    response = OK + head + b"\r\nhello\r\nHTTP/1.1 200 OK\r\n\r\n"
+    columns = ("framing", "answered", "finished", "response_bytes")
+    assert rows(("C", get()), ("S", response), fin="S", columns=columns) == [("until-close", 2.0, 3.0, len(response))]
+    assert rows(("C", get()), ("S", response), columns=columns) == [("until-close", 2.0, None, None)]
+    reset = [*talk(("C", get()), ("S", response)), ("S", 3.0, "R", 1 + len(response))]
+    assert rows(segments=reset, columns=columns) == [("until-close", 2.0, None, None)]
+
+
+def test_bodies_of_requests(rows):
+    post = get(b"/post", b"POST", headers=b"Content-Length: 20\r\n") + b"GET /no HTTP/1.1\r\n\r\n"
+    chunked = get(b"/chunked", b"PUT", headers=b"Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n0\r\n\r\n"
+    found = rows(("C", post), ("S", FIVE), ("C", chunked), ("S", FIVE), ("C", b"\r\n" + get(b"/next")), ("S", FIVE), columns=("target", "nth", "status"))
+    assert found == [("/post", 1, 200), ("/chunked", 2, 200), ("/next", 3, 200)]
+
+
+def test_interim_responses(rows):
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    found = rows(("C", get(b"/1")), ("S", interim), ("S", FIVE), ("C", get(b"/2")), ("S", interim + FIVE),
+                 columns=("target", "status", "answered", "response_bytes"))
+    assert found == [("/1", 200, 3.0, len(FIVE)), ("/2", 200, 5.0, len(FIVE))]
+
+
+def test_pipelining(rows):
+    found = rows(("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE + CHUNKED + b"\r\n" + OK.replace(b"200", b"201") + b"Content-Length: 0\r\n\r\n"),
+                 columns=("target", "nth", "status", "framing"))
+    assert found == [("/1", 1, 200, "content-length"), ("/2", 2, 200, "chunked"), ("/3", 3, 201, "content-length")]
+
+
+def test_what_tools_send_that_h11_would_refuse(rows):
+    odd = b"GET /\xe4\xff HTTP/1.1\r\nno header at all\r\nBad Name: 1\r\n\r\n"
+    assert rows(("C", odd), ("S", OK + b"Odd: \x01\r\n: empty\r\nContent-Length: 0\r\n\r\n")) == [("/äÿ", 200)]
+
+
+# Protocols that take over
+
+@pytest.mark.parametrize("request_, response", [
+    (get(headers=b"Upgrade: websocket\r\nConnection: Upgrade\r\n"), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
+    (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", b"HTTP/1.1 200 Connection established\r\n\r\n")])
+def test_upgrade_and_connect_end_the_reading(rows, request_, response):
+    found = rows(("C", request_), ("S", response), ("C", get(b"/inside")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes"))
+    assert found == [(int(response[9:12]), "none", 2.0, len(response))]
+
+
+def test_refused_connect_is_an_exchange_like_any(rows):
+    assert rows(("C", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), ("S", FIVE.replace(b"200", b"405")), ("C", get(b"/next")), ("S", FIVE)) == [
+        ("a:1", 405), ("/next", 200)]
+
+
+# Rule 5: a lost response doesn't shift the later pairs
+
+THREE = [("C", get(b"/1")), ("S", FIVE.replace(b"200", b"201")), ("C", get(b"/2")), ("S", FIVE.replace(b"200", b"202")),
+         ("C", get(b"/3")), ("S", FIVE.replace(b"200", b"203"))]
+
+
+@pytest.mark.parametrize("lost, left", [
+    (1, [("/1", 1, None), ("/2", 2, 202), ("/3", 3, 203)]), (3, [("/1", 1, 201), ("/2", 2, None), ("/3", 3, 203)]),
+    (5, [("/1", 1, 201), ("/2", 2, 202), ("/3", 3, None)]), (0, [("/2", None, 202), ("/3", None, 203)]),
+    (2, [("/1", 1, 201), ("/3", None, 203)])],
+    ids=["first response", "second response", "last response", "first request", "second request"])
+def test_a_message_not_captured(rows, lost, left):
+    segments = talk(*THREE)
+    assert rows(segments=segments[:lost] + segments[lost + 1:], columns=("target", "nth", "status")) == left
+
+
+def test_two_responses_not_captured(rows):
+    segments = talk(*THREE)
+    assert rows(segments=[segments[row] for row in (0, 2, 4, 5)]) == [("/1", None), ("/2", None), ("/3", 203)]
+
+
+def test_response_before_any_request(rows):
+    """A server that is tired of waiting says 408 unasked."""
+    late = [("S", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"), ("C", get()), ("S", FIVE)]
+    assert rows(*late) == [("/", 200)]
+
+
+def test_capture_begins_in_the_middle(table):
+    """The answer to a request from before the capture belongs to none that was captured."""
+    for segments in (talk(*THREE)[1:], talk(*THREE, piece=20)[3:]):
+        found = table(*segments)
+        assert plain(found, ("target", "nth", "status")) == [("/2", None, 202), ("/3", None, 203)]
+    assert plain(table(*talk(*THREE)), ("target", "nth", "status")) == [("/1", None, 201), ("/2", None, 202), ("/3", None, 203)]
+
+
+def test_capture_begins_with_the_answer_to_the_syn(table):
+    assert plain(table(*HANDSHAKE[1:], *talk(*THREE)), ("target", "nth")) == [("/1", 1), ("/2", 2), ("/3", 3)]
+    assert plain(table(HANDSHAKE[0], *talk(*THREE)), ("target", "status")) == [("/1", 201), ("/2", 202), ("/3", 203)]
+
+
+# Gaps
+
+LARGE = OK + b"Content-Length: 3000\r\n\r\n" + bytes(range(250)) * 12
+
+
+@pytest.mark.parametrize("lost, finished", [([2], True), ([1, 2], True), ([3], False), ([2, 3], False)], ids=str)
+def test_gap_in_a_body_of_known_length(rows, lost, finished):
+    """The next response is found where the length says; the time of the last byte isn't known if that is lost."""
+    segments = talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", FIVE), piece=1000)
+    segments = [row for number, row in enumerate(segments) if number - 1 not in lost]
+    found = rows(segments=segments, columns=("target", "status", "finished", "response_bytes"))
+    assert found == [("/1", 200, pytest.approx(2.03) if finished else None, len(LARGE)), ("/2", 200, 4.0, len(FIVE))]
+
+
+def test_gap_over_the_end_of_one_response_and_the_head_of_the_next(rows):
+    segments = talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", LARGE), ("C", get(b"/3")), ("S", FIVE), piece=1500)
+    found = rows(segments=[row for number, row in enumerate(segments) if number not in (3, 5)],
+                 columns=("target", "status", "finished", "response_bytes"))
+    assert found == [("/1", 200, None, len(LARGE)), ("/2", None, None, None), ("/3", 200, 6.0, len(FIVE))]
+
+
+def test_gap_in_a_head_or_a_chunk(rows):
+    for response in (OK + b"X: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\nbb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n"):
+        segments = talk(("C", get(b"/1")), ("S", response), ("C", get(b"/2")), ("S", FIVE), piece=1000)
+        found = rows(segments=segments[:2] + segments[3:], columns=("target", "status", "finished"))
+        assert found[1] == ("/2", 200, 4.0) and found[0][2] is None and found[0][1] in (200, None)
+
+
+def test_response_cut_by_the_end_of_the_capture(rows):
+    segments = talk(("C", get()), ("S", LARGE), piece=1000)[:-1]
+    assert rows(segments=segments, columns=("status", "framing", "finished", "response_bytes")) == [(200, "content-length", None, None)]
+
+
+def test_frames_cut_at_the_headers(tmp_path):
+    """Header-only captures: the lengths on the wire say where each response ends, and when."""
+    path = tmp_path / "toy.pcap"
+    packets = [segment(*row) for row in [*HANDSHAKE, *talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", FIVE), piece=1000)]]
+    wrpcap(str(path), packets, snaplen=110)
+    found = exchanges(read_capture(path))
+    assert plain(found, ("target", "finished", "response_bytes")) == [("/1", pytest.approx(2.03), len(LARGE)), ("/2", 4.0, len(FIVE))]
+
+
+# Reassembly
+
+def test_reassembly(table):
+    """Reordered, repeated and overlapping segments: the same requests, answers and sizes, whatever the order within a turn."""
+    turns = [("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2") + get(b"/3")), ("S", FIVE + CHUNKED + b"\r\n")]
+    columns = [name for name in COLUMNS if name not in ("requested", "answered", "finished")]
+    whole = plain(table(*HANDSHAKE, *talk(*turns)), columns)
+    for seed in range(12):
+        chance, mixed = random.Random(seed), []
+        for number in range(len(turns)):
+            turn = [row for row in talk(*turns, piece=chance.choice([3, 50, 700])) if int(row[1]) == 1 + number]
+            everything = b"".join(row[5] for row in turn)
+            for _ in range(3):
+                begin = chance.randrange(len(everything))
+                turn.append((*turn[0][:3], turn[0][3] + begin, turn[0][4], everything[begin:begin + chance.randrange(1, 500)]))
+            chance.shuffle(turn)
+            mixed += [(who, 1 + number + place / 10**4, *rest) for place, (who, _, *rest) in enumerate(turn)]
+        assert plain(table(*HANDSHAKE, *mixed), columns) == whole
+
+
+def test_time_is_that_of_the_byte_that_completes(rows):
+    one, two, three = talk(("S", FIVE), piece=20)[:3]
+    late = [*talk(("C", get())), *[(who, time, flags, seq, 1 + len(get()), data) for (who, _, flags, seq, _, data), time in
+                                   zip((three, two, one), (2.0, 3.0, 4.0))]]
+    assert rows(segments=late, columns=("answered", "finished")) == [(4.0, 4.0)]
+
+
+def test_fin_before_the_last_bytes(rows):
+    head, tail = OK + b"\r\nhel", b"lo"
+    segments = [*talk(("C", get()), ("S", head)), ("S", 2.5, "FA", 1 + len(head + tail), 27, b""),
+                ("S", 3.0, "PA", 1 + len(head), 27, tail)]
+    assert rows(segments=segments, columns=("finished", "response_bytes")) == [(3.0, len(head + tail))]
+
+
+def test_keep_alive_bytes_and_old_duplicates_are_no_data(rows):
+    stray = [("C", 1.5, "A", len(get()), 1, b"\0"), ("S", 1.6, "PA", 2**30, 5, b"HTTP/1.1 500 Old\r\n\r\n"),
+             ("C", 1.7, "PA", 2**30, 5, get(b"/old"))]
+    segments = talk(("C", get()), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE))
+    assert rows(segments=[segments[0], *stray, *segments[1:]]) == [("/", 200), ("/2", 200)]
+
+
+def test_several_streams_in_order_of_request(table):
+    other = ("10.0.0.1", 50001)
+    second = [segment(*row, client=other) for row in [*HANDSHAKE, *talk(("C", get(b"/b")), ("S", FIVE), start=0.9)]]
+    assert plain(table(*HANDSHAKE, *second, *talk(("C", get(b"/a")), ("S", FIVE))), ("stream", "target")) == [(1, "/b"), (0, "/a")]
+
+
+# What is no HTTP
+
+@pytest.mark.parametrize("turns", [
+    [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\n")], [("C", bytes(range(256)) * 9), ("S", bytes(range(256)))],
+    [("C", b"\x16\x03\x01\x02\x00\x01\x00"), ("S", b"\x16\x03\x03")], [("C", b"GET /\r\n"), ("S", b"<html>")],
+    [("C", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], [("C", b"GET / HTTP/1.1\r\nHost: never ends")], [("S", FIVE)],
+    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"GET / HTTP/1.1 \r\n\r\n")]])
+def test_not_http(rows, turns):
+    assert rows(*turns) == []
+
+
+def test_answer_that_is_no_http(rows):
+    assert rows(("C", get()), ("S", b"220 surprise\r\n")) == [("/", None)]
+
+
+WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"Content-Length: 99999999999999999999\r\n", b"\r\n",
+                         b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc", b"\n", b" ", b"HTTP/1.1 100 C\r\n\r\n", b"fffffffffffffffff\r\n"])
+no_fixture_check = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=no_fixture_check)
+@given(st.lists(st.tuples(st.sampled_from("CS"), st.lists(WORDS | st.binary(max_size=9), max_size=6).map(b"".join)), max_size=8),
+       st.integers(1, 60), st.booleans(), st.booleans())
+def test_hostile_bytes_never_raise(tmp_path, turns, piece, close, known):
+    segments = talk(*turns, piece=piece, fin="S" if close else None)
+    found = exchanges(toy(tmp_path / "toy.pcap", *(HANDSHAKE if known else HANDSHAKE[:1]), *segments))
+    assert not (found["finished"] < found["answered"]).any() and not (found["response_bytes"] < 0).any()
+
+
+def test_time_grows_with_the_bytes_only(tmp_path):
+    """Endless first lines, endless heads and tiny pieces: each byte is looked at a few times."""
+    for data in (b"GET " * 40000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
+        capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(("C", get()), ("S", data), ("C", data), piece=37 if len(data) < 30000 else 900))
+        begun = time.process_time()
+        exchanges(capture)
+        assert time.process_time() - begun < 3
+
+
+# Against h11
+
+HEADERS = st.sampled_from([[], [(b"Content-Length", b"7")], [(b"Transfer-Encoding", b"chunked")]])
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=no_fixture_check)
+@given(st.lists(st.tuples(st.sampled_from([b"GET", b"HEAD", b"POST"]), st.sampled_from([200, 204, 206, 304, 404, 500]), HEADERS, HEADERS), min_size=1, max_size=6),
+       st.sampled_from([1, 13, 100, 10**6]))
+def test_what_h11_writes(tmp_path, drawn, piece):
+    """A conversation that two h11 machines hold is read as they meant it."""
+    client, server, turns, meant = h11.Connection(h11.CLIENT), h11.Connection(h11.SERVER), [], []
+    for number, (method, status, asked, answered) in enumerate(drawn):
+        target = b"/%d" % number
+        request = client.send(h11.Request(method=method, target=target, headers=[(b"Host", b"x"), *asked]))
+        request += (client.send(h11.Data(data=b"1234567")) if asked else b"") + client.send(h11.EndOfMessage())
+        server.receive_data(request)
+        while not isinstance(server.next_event(), h11.EndOfMessage):
+            pass
+        answered = answered or [(b"Content-Length", b"7")]
+        response = server.send(h11.Response(status_code=status, headers=answered))
+        response += server.send(h11.Data(data=b"7654321")) if method != b"HEAD" and status not in (204, 304) else b""
+        response += server.send(h11.EndOfMessage())
+        client.receive_data(response)
+        while not isinstance(client.next_event(), h11.EndOfMessage):
+            pass
+        turns += [("C", request), ("S", response)]
+        meant.append((target.decode(), number + 1, method.decode(), status, len(response)))
+        client.start_next_cycle(), server.start_next_cycle()
+    found = exchanges(toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(*turns, piece=piece)))
+    assert plain(found, ("target", "nth", "method", "status", "response_bytes")) == meant
+    assert found["finished"].notna().all()
