@@ -1,0 +1,1 @@
+"""The testbed: records real browsers, nginx, their packets and the kernel's sockets (Linux only)."""

@@ -1,0 +1,165 @@
+"""The datasheet of the recordings: `data/README.md`, written from what is in `data`."""
+
+import hashlib
+import json
+
+INTRODUCTION = """\
+# The recordings
+
+Each folder here is one experiment: a real server, a client and the kernel's TCP between them, watched from
+the first packet until the last TIME_WAIT had gone. The course reads these files only, so it runs on any
+system; nothing is recorded anew when you open a notebook.
+
+Two hosts, `client` (10.77.0.1) and `server` (10.77.0.2), stood on one machine as network namespaces joined
+by a virtual cable. nginx served a page that the testbed had made (an HTML file, its images, an icon; the
+same bytes in every recording), and the client opened it; in `closers-…`, curl fetched a text of 1,000 bytes
+instead. Nothing was filtered, cut or edited afterwards;
+only Chromium's log is shortened. A recording was kept if no frame was lost and no two looks at the sockets
+lay more than 0.35 s apart.
+
+In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
+request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
+advance (an incognito one opens 1). A visit or fetch on port 8080 is there only to make Chromium look at its
+idle connections.
+
+**What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs; Chromium
+and Firefox ran headless on two processor cores, without internet. How many connections a browser opens
+depends on timing and differs from run to run: see `browser-counts.csv`. The clients called `replay` are no
+browser but a small program that keeps the rules which the browser of 2018 seems to have kept.
+
+## How to read a recording
+
+| file | who speaks | what it holds |
+|---|---|---|
+| `experiment.json` | the testbed | page, settings, versions, and the time line of what was done |
+| `capture.pcapng` | the wire | every frame at the client's interface, whole; opens in Wireshark |
+| `sockets.csv` | the kernel | what `ss` listed at both ends, 5 times a second |
+| `requests.csv` | nginx (in `closers-race`, Python's http.server) | its access log, with the client's port |
+| `browser.json` | Chromium | its own log (NetLog), shortened to its requests and sockets (Chromium only) |
+
+All times are UNIX time in seconds. All sizes are bytes. `address:port` names an end of a connection.
+
+**`sockets.csv`**: one row for each stay of one end of one connection in one state.
+
+| column | meaning |
+|---|---|
+| `host` | `client` or `server` |
+| `local`, `peer` | this end and the other end, `address:port` |
+| `state` | RFC 9293's name, such as `TIME_WAIT` |
+| `first_seen` | just after the first listing that had it: the state had begun by then |
+| `last_seen` | just before the last listing that had it: the state hadn't ended then |
+
+A stay seen in one listing only has `last_seen` a few milliseconds before `first_seen`. A stay shorter than
+0.2 s may have been missed.
+
+**`requests.csv`**: one row for each request that nginx answered.
+
+| column | meaning |
+|---|---|
+| `time` | when nginx had handed the response to the kernel (millisecond steps) |
+| `client_port` | the client's port |
+| `connection` | nginx's serial number of the connection |
+| `nth` | which request on this connection, from 1 |
+| `request`, `status` | request line and status code |
+| `bytes_sent`, `body_bytes_sent` | the response with and without its headers |
+
+**`browser.json`**: `requests` (`url`, `method`, `client_port`, `nth` on that socket, `time`, `status`) and
+`sockets` (`local`, `remote`, `opened_for`: `preconnect` or the URL it was opened for, `opened`, `closed`,
+`close_reason` in Chromium's words).
+
+**`experiment.json`**: `timeline` lists what the testbed did; `sampling` says how regular the looks at the
+sockets were; `kernel` holds the TCP settings, null where that kernel has none of the name.
+
+## Tables of their own
+
+**`article-2018.csv`**: what the article reports; empty where it doesn't say. Columns `experiment` (our name
+for it), `images`, `connections`, `time_wait_client`, `time_wait_server` (how many TIME_WAITs there), and
+how many connections were `closed_by_client` and `closed_by_server` first.
+
+**`browser-counts.csv`**: how many connections a browser opened for a page, 10 times each. Columns
+`browser`, `start` (`warm`: it had long started; `cold`: started for this page, with a fresh profile;
+`incognito`: warm, in an incognito window), `images`, `repeat`, `connections` (from the packets, until 2.5 s
+after the page), `used` (those that carried a request, from nginx's log). Each page had a port of its own,
+so that no earlier connection could be used.
+
+**`closers.csv`**: who closed first, one row for each connection, which carried one request; 100 connections
+in every cell of `server`, `client`, `version` and `framing`.
+
+| column | meaning |
+|---|---|
+| `server` | `nginx`, `http.server`, `http.server/1.0` or `raw`, see below |
+| `client` | `curl` or `ab`, started anew for each connection |
+| `version` | of the request, and the `Connection: keep-alive` or `close` that it has |
+| `framing` | the end of the body on the wire: `content-length`, `chunked`, or neither: `until-close` |
+| `closer` | `client`, `server` or `both` at once, from the packets |
+| `time_wait_client`, `time_wait_server` | whether this end went into TIME_WAIT, from the packets |
+| `ss_client`, `ss_server` | whether `ss` listed it in TIME_WAIT at this end |
+
+`http.server` is Python's own, told to speak HTTP/1.1, and `http.server/1.0` the same as it is by default;
+`raw`, a few lines of Python, never closes while its patience lasts. Every server's patience is 3 s.
+Left out, since there is no such thing: ab with HTTP/1.1 (it speaks HTTP/1.0 only), and chunked with a request
+or server of HTTP/1.0. Each cell had a port of its own, so that no TIME_WAIT could disturb another; its
+connections were made one after the other, or all at once where each had to wait for the server. Where both
+ends may close, microseconds decide: those shares differ from run to run.
+"""
+AGAIN = """\
+## Recording them again
+
+On Debian, as root or as an ordinary user who may have namespaces:
+
+    apt-get install nginx-light chromium firefox-esr tshark iproute2 ethtool procps util-linux \
+        curl apache2-utils
+    python -m helpers.testbed list
+    python -m helpers.testbed record long-7-images-firefox
+    python -m helpers.testbed record --all
+
+Most take two or three minutes, since a TIME_WAIT takes one; `idle-close-patient` takes seven,
+`browser-counts` twenty. Each replaces the recording of its name when it is complete.
+
+## Licence
+
+The recordings and tables are free to use under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/).
+"""
+
+
+def write_datasheet(data):
+    """Write the datasheet of the folder `data` as its `README.md`."""
+    draft = data / ".README.md"
+    draft.write_text(datasheet(data), encoding="utf-8")
+    draft.replace(data / "README.md")
+
+
+def datasheet(data):
+    """The text of the datasheet of the folder `data`, about every recording there."""
+    recordings = {file.parent: json.loads(file.read_text(encoding="utf-8"))
+                  for file in sorted(data.glob("[!.]*/experiment.json"))}
+    return "\n".join((INTRODUCTION, _experiments(recordings), _versions(recordings.values()), AGAIN,
+                      _files(data, recordings)))
+
+
+def _experiments(recordings):
+    rows = [(f"`{about['name']}`", about["about"], about["article"], about["recorded"][:16].replace("T", " "),
+             about["capture"]["frames"]) for about in recordings.values()]
+    columns = "name", "what happened", "what it repeats of the article", "recorded (UTC)", "frames"
+    return _section("The experiments", columns, rows)
+
+
+def _versions(abouts):
+    versions = {}
+    for about in abouts:
+        for program, version in about["versions"].items():
+            versions.setdefault(program, {}).setdefault(version)
+    rows = [(program, ", ".join(found)) for program, found in sorted(versions.items())]
+    return _section("Versions", ("program", "version"), rows)
+
+
+def _files(data, recordings):
+    files = sorted(data.glob("*.csv")) + [file for folder in recordings for file in sorted(folder.iterdir())]
+    rows = [(f"`{file.relative_to(data).as_posix()}`", f"{file.stat().st_size:,}",
+             f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`") for file in files]
+    return _section("Every file", ("file", "bytes", "SHA-256"), rows)
+
+
+def _section(title, columns, rows):
+    lines = (f"| {' | '.join(map(str, row))} |" for row in (columns, ["---"] * len(columns), *rows))
+    return f"## {title}\n\n" + "\n".join(lines) + "\n"
