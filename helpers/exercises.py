@@ -1,0 +1,136 @@
+"""Self-checks of the exercises: `check("03.1", answer)` says right or not, with a hint, never the answer.
+
+Answers are kept as digests, so that nobody reads one by accident. `seal(number, answer)` makes the digest of a new one.
+"""
+
+import hashlib
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What an answer looks like (`form`), its digest, what to think of when it is wrong, and decimals that count."""
+
+    form: str
+    digest: str
+    hint: str
+    decimals: int = 0
+
+
+EXERCISES = {
+    "00.1": Exercise(
+        "a whole number", "7851d37d6082",
+        'The counter has an argument for the end and one for the moment: count(states, "TIME_WAIT", host=…, at=…).'),
+    "00.2": Exercise(
+        "a tuple of two whole numbers, (client, server)", "67d55173f6b3",
+        "Leave out the short experiment, for which the article gives no numbers, and add up the two columns."),
+    "01.1": Exercise(
+        "a whole number, the frame", "24eb880dc9ef",
+        "A FIN has the letter F among its flags; the frame is in the index, not in a column."),
+    "01.2": Exercise(
+        "a number with one decimal, in percent", "ddfcbe1b422d",
+        "Of all rows of the table, what part has length 0? The mean of a yes-or-no column is a share.", 1),
+    "01.3": Exercise(
+        "a tuple of two whole numbers, (bytes, segments)", "49b58f8ea86d",
+        "Two conditions, joined by &: the source port, and a length above zero."),
+    "02.1": Exercise(
+        "a tuple of two texts, (client, server)", "10c5d963adce",
+        "Find 3.5 on the ladder's clock: the FIN of one end is acknowledged, the other end has not sent its own."),
+    "02.2": Exercise(
+        "a whole number", "7ea2aef12a9c",
+        "A connection that is open has a socket at each end; TIME_WAIT is a socket too."),
+    "02.3": Exercise(
+        "a tuple, (host, since)", "bab5861fce18",
+        "Swap the roles: who sent the first FIN, and when did the other end's FIN arrive?", 1),
+    "03.1": Exercise(
+        "a whole number, a port", "00cec93c7004",
+        "Find the row of the image among the exchanges; its stream leads to the connection, and that to the port."),
+    "03.2": Exercise(
+        "a dict of client to whole number", "f1644d93819c",
+        "The first request of each connection reuses nothing: count the exchanges beyond the first of their connection."),
+    "03.3": Exercise(
+        "a whole number of seconds", "6a17f31bcc5a",
+        "Take the time of the client's FIN on that stream and subtract the time of its SYN."),
+    "04.1": Exercise(
+        "a tuple of two whole numbers, (connections, waiting)", "8d33362c9176",
+        "Rule 2 says how many connections there can be at most; each carries one image at a time."),
+    "04.2": Exercise(
+        "a whole number, in percent", "ce2d6c3a7d8e",
+        "Put the column time_wait of all fifteen tables together; the mean of a comparison is a share."),
+    "04.3": Exercise(
+        "a list of eight whole numbers", "718911b7eedb",
+        "The page itself uses one connection, so even without an image it isn't none; and there is a limit."),
+    "05.1": Exercise(
+        "a whole number", "8ed028e1d25f",
+        "Each request has its own connection, and the server closes it: how many requests does this page take?"),
+    "05.2": Exercise(
+        "a number with one decimal", "c40590a05842",
+        "Count the segments of length 0, and divide by the number of the others.", 1),
+    "05.3": Exercise(
+        "a whole number", "2e3261e2b09c",
+        "Put the three tables of connections together and look at the column closer."),
+    "06.1": Exercise(
+        "a whole number of seconds", "9c19b7b2d7d4",
+        "From the FIN of the server at 15 s to the FIN of the browser at its next visit."),
+    "06.2": Exercise(
+        '"this machine" or "the other end"', "77827c6292b1",
+        "Which end has received a FIN, and which has not sent one? List the sockets of the recording."),
+    "06.3": Exercise(
+        "a whole number", "413fc2b95ca2",
+        "Every 45 s from the last response until the browser closes: how often does 45 go into that time?"),
+}
+
+
+def check(number, answer):
+    """Print whether `answer` is right for the exercise `number`, with a hint where it is not.
+
+    `answer`: in the form that the exercise asks for; `...` means none yet. Order counts in lists, not in sets and
+    dicts; upper case, spaces and dashes don't count in texts; numbers count to the exercise's decimals.
+    """
+    if number not in EXERCISES:
+        raise ValueError(f"no exercise {number!r}; there are: {', '.join(EXERCISES)}")
+    exercise = EXERCISES[number]
+    if answer is ...:
+        print(f"{number}: no answer yet. It is {exercise.form}.")
+    elif seal(number, answer, exercise.decimals) == exercise.digest:
+        print(f"{number}: right.")
+    else:
+        print(f"{number}: not yet. {exercise.hint}")
+
+
+def seal(number, answer, decimals=0):
+    """The digest (12 hex digits) of `answer` to the exercise `number`, with numbers rounded to `decimals`."""
+    text = f"{number}={_canonical(answer, decimals)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical(answer, decimals):
+    """One text for all answers that mean the same."""
+    if isinstance(answer, pd.DataFrame):
+        answer = answer.to_dict("records")
+    if isinstance(answer, pd.Series):
+        answer = answer.to_dict()
+    if isinstance(answer, Mapping):
+        answer = {(_canonical(key, decimals), _canonical(value, decimals)) for key, value in answer.items()}
+        return "{" + ",".join(sorted(":".join(item) for item in answer)) + "}"
+    if isinstance(answer, (set, frozenset)):
+        return "{" + ",".join(sorted(_canonical(item, decimals) for item in answer)) + "}"
+    if isinstance(answer, str):
+        return "_".join(answer.casefold().replace("-", " ").replace("_", " ").split())
+    if isinstance(answer, Iterable):
+        return "[" + ",".join(_canonical(item, decimals) for item in answer) + "]"
+    return _canonical_scalar(answer, decimals)
+
+
+def _canonical_scalar(answer, decimals):
+    if answer is None or answer is pd.NA or answer is pd.NaT:
+        return "cannot_tell"
+    if isinstance(answer, numbers.Number) and not isinstance(answer, complex):
+        number = float(answer)
+        return "cannot_tell" if math.isnan(number) else f"{round(number, decimals) + 0.0:.{decimals}f}"
+    return "_".join(str(answer).casefold().split())
