@@ -83,6 +83,15 @@ EXERCISES = {
     "06.3": Exercise(
         "a whole number", "413fc2b95ca2",
         "Every 45 s from the last response until the browser closes: how often does 45 go into that time?"),
+    "07.1": Exercise(
+        '"client", "server" or "cannot tell"', "e28a7b3bae7f",
+        "Which regime is it? Then compare the two limits."),
+    "07.2": Exercise(
+        "a whole number", "03b6e42579ee",
+        "Add up the kernel's two columns; a simultaneous close counts at both ends."),
+    "07.3": Exercise(
+        "a whole number", "f1193f6ec7f6",
+        "Group by the four columns and count the different closers in each group."),
 }
 
 

@@ -32,6 +32,7 @@ STATE_COLOURS = {
     "SYN_SENT": "#DDDDDD", "SYN_RECEIVED": "#DDDDDD", "ESTABLISHED": "#E6ECE4", "FIN_WAIT_1": "#D6D6D6",
     "FIN_WAIT_2": "#ABABAB", "CLOSING": "#C4C4C4", "CLOSE_WAIT": "#E8DDB5", "LAST_ACK": "#D9CB96",
     "TIME_WAIT": "#8A2B78"}
+CLOSERS = {"client": COLOURS["client"], "both": STATE_COLOURS["TIME_WAIT"], "server": COLOURS["server"]}
 RUNS = {"o": "#332288", "s": "#88CCEE", "D": "#117733", "^": "#DDCC77", "v": "#AA4499", "P": "#999999"}
 STYLE = {
     "figure.figsize": (9, 4), "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True,
@@ -668,4 +669,37 @@ def connection_counts(counts, ax=None, article=None):
     ax.grid(axis="y", color="#EEEEEE", zorder=0)
     ax.vlines(np.arange(len(images) - 1) + 0.5, *ax.get_ylim(), color="#EEEEEE", linewidth=1, zorder=0)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9.5)
+    return ax
+
+
+@_in_style
+def closer_shares(table, ax=None):
+    """Who closed first, in shares: a bar for each cell of a grid, in the colours of the ends.
+
+    `table`: a row a connection, with `closer` and the grid's rows and columns as `row` and `column` (in their order of
+    appearance, or as categories). Each bar runs from the client's share, at the left, over both to the server's.
+    """
+    shares = table.groupby(["row", "column"], observed=True)["closer"].value_counts(normalize=True).unstack(fill_value=0)
+    rows, columns = (list(dict.fromkeys(table.sort_values(name)[name] if table[name].dtype == "category"
+                                        else table[name])) for name in ("row", "column"))
+    ax = _axes(ax, 1.2 + 0.42 * len(rows))
+    for (row, column), share in shares.iterrows():
+        left, x, y = 0.0, columns.index(column), rows.index(row)
+        for closer in ("client", "both", "server"):
+            width = 0.92 * share.get(closer, 0)
+            ax.add_patch(Rectangle((x + left, y), width, 0.74, linewidth=0, facecolor=CLOSERS[closer],
+                                   gid=f"{row} {column} {closer}"))
+            if width > 0.2:
+                ax.text(x + left + width / 2, y + 0.37, f"{share[closer]:.0%}".rstrip("%"), color="white",
+                        weight="bold", **CENTRE, **SMALL)
+            left += width
+    ax.set(xlim=(-0.04, len(columns)), ylim=(len(rows), -0.1))
+    ax.set_xticks(np.arange(len(columns)) + 0.46, columns)
+    ax.set_yticks(np.arange(len(rows)) + 0.37, rows)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, labelsize=9.5)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.legend(handles=[Rectangle((0, 0), 1, 1, facecolor=colour, label=f"{closer} first" if closer in HOSTS else closer)
+                       for closer, colour in CLOSERS.items()],
+              loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9.5)
     return ax

@@ -240,6 +240,18 @@ def test_connection_counts_places_every_load():
 
 # Text from a capture
 
+def test_closer_shares_fill_each_bar():
+    table = pd.DataFrame({"row": ["b", "b", "b", "b", "a"], "column": pd.Categorical(["y", "y", "y", "x", "x"], ["x", "y"]),
+                          "closer": ["client", "both", "server", "server", "client"]})
+    ax = plots.closer_shares(table)
+    widths = {patch.get_gid(): patch.get_width() for patch in ax.patches if patch.get_gid()}
+    assert {gid: width / 0.92 for gid, width in widths.items() if width} == pytest.approx(
+        {"b y client": 1 / 3, "b y both": 1 / 3, "b y server": 1 / 3, "b x server": 1, "a x client": 1})
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    assert sorted(text.get_text() for text in ax.texts) == ["100", "100", "33", "33", "33"]
+
+
 def test_hostile_text_stays_text(tmp_path):
     size = len(HOSTILE)
     part = tables(toy(tmp_path / "t.pcap", *HANDSHAKE, ("C", 0.3, "PA", 1, 1, HOSTILE),
