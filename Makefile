@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BIN = .venv/bin
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks/00-start-here.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadscope tests

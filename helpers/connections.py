@@ -139,10 +139,10 @@ def segment_flow(capture):
 
     `end`: the sender, `client` or `server` (arbitrary, but the same throughout, in a stream of which no SYN was
     captured). `seq`, `seq_end`, `ack`: counted from the initial sequence number of their direction where `began` (its
-    SYN or SYN-ACK was captured), else from the first one seen; never wrapping. `has_ack`: ACK and no RST. `sound`: no RST
-    and inside the window of the connection; the rest is stray. `next`: next sequence number expected of this
-    sender before the segment; `acked`: highest ack by the peer so far; `fin_before`, `peer_window`: as the names say.
-    `row`: its position in `capture.segments`.
+    SYN or SYN-ACK was captured), else from the first one seen; never wrapping. `has_ack`: ACK and no RST. `sound`: no RST,
+    inside the window of the connection and not before its sender's SYN; the rest is stray. `next`: next sequence number
+    expected of this sender before the segment; `acked`: highest ack by the peer so far; `fin_before`, `peer_window`: as
+    the names say. `row`: its position in `capture.segments`.
     """
     if "segment_flow" not in capture._derived:
         capture._derived["segment_flow"] = _segment_flow(capture)
@@ -225,8 +225,9 @@ def _mark_sound(flow, shifts):
     allowed = flow["ack"] + np.left_shift(flow["window"], shifts[direction])
     np.maximum.at(edge, direction[has_ack] ^ 1, allowed[has_ack])
     flow["edge"] = np.where(edge == NOTHING, NO_LIMIT, edge)[direction]
+    syn = _first_by(direction, (flow["flags"] & (SYN | RST) == SYN).to_numpy(), flow["row"].to_numpy(), len(shifts))
     flow["sound"] = (flow["flags"] & RST == 0) & (flow["seq_end"] <= flow["edge"] + 1) \
-        & (~flow["began"] | (flow["seq"] >= -1))
+        & (~flow["began"] | (flow["seq"] >= -1)) & (flow["row"] >= syn[direction])
 
 
 def _shifts(capture, flow):

@@ -92,6 +92,15 @@ EXERCISES = {
     "07.3": Exercise(
         "a whole number", "f1193f6ec7f6",
         "Group by the four columns and count the different closers in each group."),
+    "08.1": Exercise(
+        "a whole number of seconds", "093cf95080fb",
+        "Two stays, one after the other: which of them does the setting limit, and is its limit reached?"),
+    "08.2": Exercise(
+        "a set of names", "93450fd2f146",
+        "A TIME_WAIT that was left alone ended after about 60 s: which ended later?"),
+    "08.3": Exercise(
+        "a whole number", "21aca5c50868",
+        "The column is counted from the number that the server would have sent next."),
 }
 
 

@@ -96,6 +96,23 @@ def test_anatomy(path):
     assert "2018" in prose
 
 
+def relative_links(text):
+    return [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+
+
+@each
+def test_links_lead_somewhere(path):
+    prose = "\n".join(source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+    assert [link for link in relative_links(prose) if not (path.parent / link).exists()] == []
+
+
+def test_the_readme_names_every_notebook():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = relative_links(text)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert {f"notebooks/{path.name}" for path in NOTEBOOKS} <= set(links)
+
+
 @each
 def test_every_exercise_has_a_check_and_a_solution(path):
     number = path.stem[:2]

@@ -8,10 +8,11 @@ from pathlib import Path
 from helpers.testbed.cells import CLOSERS, REGIMES
 from helpers.testbed.datasheet import write_datasheet
 from helpers.testbed.experiments import COUNTS, EXPERIMENTS
+from helpers.testbed.lifetimes import LIFETIMES
 from helpers.testbed.programs import Unable, check
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-TASKS = {task.name: task for task in (*EXPERIMENTS.values(), COUNTS, CLOSERS, *REGIMES)}
+TASKS = {task.name: task for task in (*EXPERIMENTS.values(), COUNTS, CLOSERS, *REGIMES, *LIFETIMES)}
 INTERRUPTED = 130
 
 

@@ -92,10 +92,10 @@ def _environment():
 
 
 def _put(folder, out, name):
-    """Move a complete recording to its place in one step: its folder, or its one table where that is all."""
-    table = folder / f"{name}.csv"
-    if table.exists():
-        os.replace(table, out / table.name)
+    """Move a complete recording to its place: its folder; or its table, after what comes with it."""
+    if (folder / f"{name}.csv").exists():
+        for file in sorted(folder.iterdir(), reverse=True):
+            os.replace(file, out / file.name)
         return
     place, old = out / name, folder.with_name(folder.name + ".old")
     if place.exists():

@@ -10,22 +10,25 @@ Each folder here is one experiment: a real server, a client and the kernel's TCP
 the first packet until the last TIME_WAIT had gone. The course reads these files only, so it runs on any
 system; nothing is recorded anew when you open a notebook.
 
-Two hosts, `client` (10.77.0.1) and `server` (10.77.0.2), stood on one machine as network namespaces joined
-by a virtual cable. nginx served a page that the testbed had made (an HTML file, its images, an icon; the
-same bytes in every recording), and the client opened it; in `closers-…`, curl fetched a text of 1,000 bytes
-instead. Nothing was filtered, cut or edited afterwards;
-only Chromium's log is shortened. A recording was kept if no frame was lost and no two looks at the sockets
-lay more than 0.35 s apart.
+Two hosts, `client` (10.77.0.1) and `server` (10.77.0.2), stood on one machine as network namespaces joined by
+a virtual cable. nginx served a page that the testbed had made (an HTML file, its images, an icon; the same
+bytes in every recording), and the client opened it; in `closers-…`, curl fetched a text of 1,000 bytes
+instead; in `timers-…`, `protection` and `lost-last-ack…` the client was the testbed itself, through ordinary
+sockets, and in `old-duplicate-…` the server too was a small program, which writes down what it reads. Nothing
+was filtered, cut or edited afterwards; only Chromium's log is shortened. A recording was kept if no frame was
+lost and no two looks at the sockets lay more than 0.35 s apart.
 
 In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
 request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
 advance (an incognito one opens 1). A visit or fetch on port 8080 is there only to make Chromium look at its
 idle connections.
 
-**What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs; Chromium
-and Firefox ran headless on two processor cores, without internet. How many connections a browser opens
-depends on timing and differs from run to run: see `browser-counts.csv`. The clients called `replay` are no
-browser but a small program that keeps the rules which the browser of 2018 seems to have kept.
+**What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
+`lost-last-ack…` and `old-duplicate-…`, whose wire ran through a program, 40 ms, and what was lost or late is
+what the experiment says); Chromium and Firefox ran headless on two processor cores, without internet. How
+many connections a browser opens depends on timing and differs from run to run: see `browser-counts.csv`. The
+clients called `replay` are no browser but a small program that keeps the rules which the browser of 2018
+seems to have kept.
 
 ## How to read a recording
 
@@ -33,11 +36,16 @@ browser but a small program that keeps the rules which the browser of 2018 seems
 |---|---|---|
 | `experiment.json` | the testbed | page, settings, versions, and the time line of what was done |
 | `capture.pcapng` | the wire | every frame at the client's interface, whole; opens in Wireshark |
+| `capture-client.pcapng`, `capture-server.pcapng` | the wire | what the other end of a long wire saw |
 | `sockets.csv` | the kernel | what `ss` listed at both ends, 5 times a second |
 | `requests.csv` | nginx (in `closers-race`, Python's http.server) | its access log, with the client's port |
+| `answers.csv` | the testbed | `protection`: what was sent into each TIME_WAIT, and what came of it |
+| `sent.csv`, `received.csv` | client and server programs | `old-duplicate-…`: the lines written, and read |
 | `browser.json` | Chromium | its own log (NetLog), shortened to its requests and sockets (Chromium only) |
 
-All times are UNIX time in seconds. All sizes are bytes. `address:port` names an end of a connection.
+In `old-duplicate-…` and `lost-last-ack-no-time-wait`, `capture.pcapng` is the server's: `capture` in
+`experiment.json` names the host. All times are UNIX time in seconds. All sizes are bytes. `address:port`
+names an end of a connection.
 
 **`sockets.csv`**: one row for each stay of one end of one connection in one state.
 
@@ -68,7 +76,27 @@ A stay seen in one listing only has `last_seen` a few milliseconds before `first
 `close_reason` in Chromium's words).
 
 **`experiment.json`**: `timeline` lists what the testbed did; `sampling` says how regular the looks at the
-sockets were; `kernel` holds the TCP settings, null where that kernel has none of the name.
+sockets were; `kernel` holds the client's TCP settings, null where that kernel has none of the name, and
+`kernel_server` the server's where they differ; `witnesses` names the hosts whose kernel alone made their
+packets, which were captured where it saw them (both, if it isn't there).
+
+**`answers.csv`**: one row for each connection of `protection`.
+
+| column | meaning |
+|---|---|
+| `case` | the packet that scapy sent; `nothing`: none |
+| `client` | the client's end of the connection |
+| `kernel` | whether the client's kernel `answers` what comes back, as it would, or is kept `silent` |
+| `sent_at`, `sent` | when, and with which flags |
+| `sent_seq` | its sequence number, counted from the one that the TIME_WAIT expects |
+| `answer` | flags of the server's answer; empty: none |
+| `answer_seq`, `answer_ack` | its numbers, counted from those of the TIME_WAIT |
+| `reaction` | flags of what the client's kernel said to that |
+| `time_wait_after` | whether the TIME_WAIT was there 0.5 s later |
+| `time_wait_until` | when `ss` listed it last |
+
+**`sent.csv`**, **`received.csv`**: one row for each line of text: `time`, `client_port`, which connection
+from there (`nth`) and `text`. The server answers each line that it reads.
 
 ## Tables of their own
 

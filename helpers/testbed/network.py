@@ -1,5 +1,7 @@
 """The hosts and the wire: network namespaces joined by a veth pair, inside those of the calling process."""
 
+import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -11,7 +13,7 @@ SOCKETS = ("ss", "-Htn", "state", "connected", "src", NETWORK)
 KERNEL_SETTINGS = (
     "tcp_fin_timeout", "tcp_tw_reuse", "tcp_tw_reuse_delay", "tcp_max_tw_buckets", "ip_local_port_range",
     "tcp_timestamps", "tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_rfc1337",
-    "tcp_congestion_control")
+    "tcp_syncookies", "tcp_congestion_control")
 
 
 def build(connect=None):
@@ -32,6 +34,21 @@ def build(connect=None):
         run(host, "ip", "address", "add", f"{address}/24", "dev", INTERFACE)
         for link in ("lo", INTERFACE):
             run(host, "ip", "link", "set", link, "up")
+    _keep_order()
+
+
+def _keep_order():
+    """Let one processor receive all frames: those sent on two may overtake each other, as on no wire.
+
+    A user namespace may not steer packets so; there, all that we run keeps to one processor.
+    """
+    processor = random.choice(sorted(os.sched_getaffinity(0)))
+    mask = f"{1 << processor % 32:x}" + ",00000000" * (processor // 32)
+    try:
+        for host in ADDRESSES:
+            run(host, "sh", "-c", f"echo {mask} >/sys/class/net/{INTERFACE}/queues/rx-0/rps_cpus")
+    except OSError:
+        os.sched_setaffinity(0, {processor})
 
 
 def _cable():

@@ -13,7 +13,7 @@ user root;
 daemon off;
 master_process off;
 pid {folder}/nginx.pid;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     types {{ text/html html; image/png png; image/x-icon ico; }}
     client_body_temp_path {folder}/body;
@@ -36,21 +36,27 @@ class Nginx:
     `sites`: by port, the folder served there and its `keepalive_timeout` in seconds.
     """
 
+    host = "server"
+    connections = 1024
+
     def __init__(self, folder, sites):
         self.folder = folder
         folder.mkdir()
-        servers = "\n".join(SERVER.format(port=port, root=root, keepalive_timeout=timeout)
-                            for port, (root, timeout) in sites.items())
-        (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, servers=servers))
+        (folder / "nginx.conf").write_text(CONFIGURATION.format(
+            folder=folder, connections=self.connections, servers=self._blocks(sites)))
         self._errors = open(folder / "error.log", "w")
         self._process = subprocess.Popen(
-            network.on("server", "nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"),
+            network.on(self.host, "nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"),
             stderr=self._errors)
         self._wait_until_listening(len(sites))
 
+    def _blocks(self, sites):
+        return "\n".join(SERVER.format(port=port, root=root, keepalive_timeout=timeout)
+                         for port, (root, timeout) in sites.items())
+
     def _wait_until_listening(self, ports, patience=10):
         until = time.monotonic() + patience
-        while len(network.run("server", "ss", "-Htln").splitlines()) < ports:
+        while len(network.run(self.host, "ss", "-Htln").splitlines()) < ports:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise OSError(f"nginx doesn't start: {(self.folder / 'error.log').read_text().strip()}")
             time.sleep(0.05)

@@ -58,7 +58,7 @@ def record(experiment, folder, say):
 
 
 class Watch:
-    """Looks at the wire, at the end of `host`, and at the sockets of both, from when it is made until `close`."""
+    """Looks at the wire, where `host` is, and at the sockets of both hosts, from its making until `close`."""
 
     def __init__(self, folder, host="client"):
         self._file = folder / "capture.pcapng"
