@@ -101,6 +101,33 @@ EXERCISES = {
     "08.3": Exercise(
         "a whole number", "21aca5c50868",
         "The column is counted from the number that the server would have sent next."),
+    "09.1": Exercise(
+        "a whole number", "835d1b6d1701",
+        "Each call blocks one 4-tuple for a minute: how many are there, with two addresses?"),
+    "09.2": Exercise(
+        "the name of a setting", "10b97340389e",
+        "One moves the TIME_WAIT to the other end; the other ends the connection with a RST."),
+    "10.1": Exercise(
+        "the short name of a configuration", "32e2872f2559",
+        "There is a pool in it, but something else was forgotten: compare the titles."),
+    "10.2": Exercise(
+        "a whole number, in percent", "0b000defa3df",
+        "Connections opened, divided by requests, for each of the runs; then the median."),
+    "10.3": Exercise(
+        "a whole number, in percent", "8f3196527f6f",
+        "Call plan with one proxy, one upstream and one request a connection."),
+    "11.1": Exercise(
+        "the number of a claim", "599b686fc69d",
+        "Divide right by of for the conditional claims, and sort."),
+    "11.2": Exercise(
+        "two digits as a string", "b44686231ed6",
+        "Count the values of the column notebook."),
+    "12.1": Exercise(
+        "a whole number", "29626e18b067",
+        "Each idle connection has been closed by one end and not yet by the other: what state is each end in?"),
+    "12.2": Exercise(
+        "a set of column names", "f0f794cefc0e",
+        "Look at the late capture above: which of the three columns has no <NA> in it?"),
 }
 
 

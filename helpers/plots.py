@@ -5,6 +5,7 @@ One meaning has one colour, here at the top. Text from a capture is shown as it 
 
 import functools
 import io
+import textwrap
 from http import HTTPStatus
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from helpers.captures import ACK, FIN, RST, SYN
 from helpers.connections import HOSTS, end_events, keepalive_probes, segment_flow
@@ -33,7 +34,10 @@ STATE_COLOURS = {
     "FIN_WAIT_2": "#ABABAB", "CLOSING": "#C4C4C4", "CLOSE_WAIT": "#E8DDB5", "LAST_ACK": "#D9CB96",
     "TIME_WAIT": "#8A2B78"}
 CLOSERS = {"client": COLOURS["client"], "both": STATE_COLOURS["TIME_WAIT"], "server": COLOURS["server"]}
+VERDICTS = {"stands": "#00714F", "stood then": "#3B8EC2", "stands only if": "#B58B00", "does not stand": "#A01C1C"}
 RUNS = {"o": "#332288", "s": "#88CCEE", "D": "#117733", "^": "#DDCC77", "v": "#AA4499", "P": "#999999"}
+LINES = ("#332288", "#D55E00", "#117733", "#88CCEE", "#AA4499", "#DDCC77", "#666666", "#CC6677")
+DASHES = ("-", (0, (5, 1.5)), (0, (2, 1)), "-.")
 STYLE = {
     "figure.figsize": (9, 4), "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 13, "axes.titleweight": "bold",
@@ -702,4 +706,84 @@ def closer_shares(table, ax=None):
     ax.legend(handles=[Rectangle((0, 0), 1, 1, facecolor=colour, label=f"{closer} first" if closer in HOSTS else closer)
                        for closer, colour in CLOSERS.items()],
               loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9.5)
+    return ax
+
+
+@_in_style
+def lines(table, ax=None, ylabel="", expected=None, log=False):
+    """Each column of `table` over its index (seconds), as a line named at its end; `log`: on a logarithmic scale.
+
+    `expected`: a Series by column: what was expected of it, drawn as a dotted level.
+    """
+    ax = _axes(ax, 4)
+    last, ends = float(table.index.max()), {}
+    for number, (name, values) in enumerate(table.items()):
+        values, colour = _numbers(values), LINES[number % len(LINES)]
+        ax.plot(table.index, values, color=colour, linewidth=2.2, linestyle=DASHES[number % len(DASHES)],
+                drawstyle="steps-post", label=str(name))
+        if expected is not None and name in expected:
+            ax.axhline(expected[name], color=colour, linewidth=1, linestyle=":")
+        ends[name] = max([1, *values[np.isfinite(values)][-1:]]), colour
+    high = max(1, *(np.nanmax(line.get_ydata()) for line in ax.lines))
+    ax.set(xlim=(0, last), xlabel="Time (s)", ylabel=ylabel, yscale="log" if log else "linear")
+    ax.set_ylim(*((1, high * 2) if log else (0, high * 1.08)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    place = -1
+    for name, (value, colour) in sorted(ends.items(), key=lambda item: item[1][0]):
+        place = max(ax.transAxes.inverted().transform(ax.transData.transform((last, value)))[1], place + 0.075)
+        ax.annotate(str(name), (last, value), (1.03, place), textcoords="axes fraction", va="center", size=10,
+                    color=_dark(colour), weight="bold", arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8})
+    return ax
+
+
+def _dark(colour):
+    """`colour`, dark enough for text on white."""
+    return tuple(0.7 * part if sum(to_rgb(colour)) > 1.5 else part for part in to_rgb(colour))
+
+
+@_in_style
+def stacked(table, ax=None, xlabel=""):
+    """A bar for each row of `table`, made of its columns, each part with its number where there is room."""
+    ax = _axes(ax, 1.2 + 0.45 * len(table))
+    left, total = np.zeros(len(table)), max(1, float(table.sum(axis=1).max()))
+    for (name, values), colour in zip(table.items(), (STATE_COLOURS["TIME_WAIT"], COLOURS["server"], COLOURS["client"])):
+        values = np.nan_to_num(_numbers(values))
+        ax.barh(range(len(table)), values, 0.7, left=left, color=colour, label=str(name))
+        for row, (begin, value) in enumerate(zip(left, values)):
+            if value > 0.06 * total:
+                ax.text(begin + value / 2, row, f"{value:,.0f}", color="white", weight="bold", **CENTRE, **SMALL)
+        left += values
+    for row, value in enumerate(left):
+        ax.annotate(f"{value:,.0f}", (value, row), (5, 0), textcoords="offset points", va="center", size=10)
+    ax.set_yticks(range(len(table)), table.index.astype(str))
+    ax.set(xlim=(0, total * 1.1), ylim=(len(table) - 0.5, -0.5), xlabel=xlabel)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=len(table.columns), fontsize=9.5)
+    return ax
+
+
+@_in_style
+def poster(verdicts, ax=None):
+    """All claims on one page, each with its number, its verdict in colour, and the condition where it has one.
+
+    `verdicts`: the table of `claims.judge()`.
+    """
+    ax = _axes(ax, 11)
+    half = (len(verdicts) + 1) // 2
+    for place, (number, row) in enumerate(verdicts.iterrows()):
+        x, y = place // half, place % half
+        ax.add_patch(Rectangle((x, y + 0.06), 0.055, 0.8, facecolor=VERDICTS[row["verdict"]], linewidth=0,
+                               gid=f"{number} {row['verdict']}"))
+        ax.text(x + 0.0275, y + 0.46, str(number), color="white", weight="bold", **CENTRE, **SMALL)
+        lines = textwrap.wrap(plain(row["says"], 120), 46)[:2]
+        verdict = row["verdict"] + (f" {row['condition']}" if row["condition"] else "")
+        ax.text(x + 0.07, y + 0.03, "\n".join(lines), size=9.5, va="top")
+        ax.text(x + 0.07, y + 0.1 + 0.32 * len(lines), verdict, size=8.5, va="top", color=VERDICTS[row["verdict"]],
+                weight="bold")
+    tally = verdicts["verdict"].value_counts()
+    ax.legend(handles=[Rectangle((0, 0), 1, 1, facecolor=colour, label=f"{verdict}: {tally.get(verdict, 0)}")
+                       for verdict, colour in VERDICTS.items()],
+              loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, fontsize=11)
+    ax.set(xlim=(0, 2), ylim=(half, 0))
+    ax.axis("off")
     return ax

@@ -9,7 +9,7 @@ import pytest
 from helpers.connections import HOSTS
 from helpers.experiments import load, table
 from helpers.testbed import crew, programs
-from helpers.testbed.cells import CLOSERS, REGIMES, Cell, Closers
+from helpers.testbed.cells import CLOSERS, CLOSERS_RTT, REGIMES, Cell, Closers
 
 CELL = ["server", "client", "version", "framing"]
 NAMES = [*CELL, "closer", "time_wait_client", "time_wait_server", "ss_client", "ss_server"]
@@ -89,6 +89,34 @@ def test_ab_waits_for_the_end_of_the_file_unless_it_was_promised_another_request
     assert set(ab.loc[~promised, "closer"]) == {"server"}
 
 
+@pytest.fixture(scope="module")
+def far():
+    return table("closers-rtt")
+
+
+def test_the_races_are_run_again_over_a_distance(closers, far, measured):
+    race = closers[(closers["client"] == "curl") & (closers["regime"] == "race")]
+    counts = far.groupby(CELL).size()
+    assert set(counts.index) == set(race.groupby(CELL).groups) == set(map(astuple, CLOSERS_RTT.cells))
+    assert (counts >= CLOSERS_RTT.connections).all() and CLOSERS_RTT.connections >= 100
+    assert far.columns.to_list() == NAMES and far.notna().all(axis=None)
+    measured(f"closers-rtt  {len(far)} connections in {len(counts)} cells")
+
+
+def test_packets_and_kernel_agree_over_a_distance(far, measured):
+    measured(f"closers-rtt  TIME_WAIT at both ends as in ss: {equal(far).sum()} of {len(far)}")
+    assert equal(far).all(), far[~equal(far)].to_string()
+
+
+def test_over_a_distance_the_client_never_closes_alone(closers, far, measured):
+    """The server's FIN is on its way when the last byte arrives. Nearby, the client often is the only one."""
+    shares = far["closer"].value_counts(normalize=True)
+    measured("closers-rtt  closed by: " + ", ".join(f"{who} {share:.1%}" for who, share in shares.items()))
+    assert set(far["closer"]) <= {"server", "both"} and shares["server"] > 0.6
+    near = closers[(closers["client"] == "curl") & (closers["regime"] == "race")]
+    assert (near["closer"] == "client").mean() > 0.05
+
+
 @pytest.mark.parametrize("declared", REGIMES, ids=lambda regime: regime.name)
 def test_a_small_recording_shows_its_regime(declared):
     connections = load(declared.name).connections
@@ -98,17 +126,29 @@ def test_a_small_recording_shows_its_regime(declared):
     assert set(connections["closer"]) == set(declared.closers)
 
 
-def test_live(tmp_path):
-    """A few connections of a few cells, recorded now, obey the same laws."""
+def record_now(miniature, folder):
+    """The table of `miniature`, recorded into `folder`; packets and kernel agree in it."""
     try:
         programs.check({"curl", "ab"})
     except programs.Unable as why:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"nothing can be recorded here: {why}")
-    assert crew.record([Closers("closers", "", MINIATURE, 3)], tmp_path, jobs=1) == {}
-    rows = pd.read_csv(tmp_path / "closers.csv")
-    assert rows.columns.to_list() == NAMES and len(rows) == 3 * len(MINIATURE)
+    assert crew.record([miniature], folder, jobs=1) == {}
+    rows = pd.read_csv(folder / f"{miniature.name}.csv")
+    assert rows.columns.to_list() == NAMES and len(rows) == miniature.connections * len(miniature.cells)
     assert equal(rows).all(), rows[~equal(rows)].to_string()
+    return rows
+
+
+def test_live(tmp_path):
+    """A few connections of a few cells, recorded now, obey the same laws."""
+    rows = record_now(Closers("closers", "", MINIATURE, 3), tmp_path)
     server_first = (rows["framing"] == "until-close") | (rows["server"] == "http.server/1.0")
     client_first = rows["version"].isin(["1.1", "1.0 keep-alive"]) & ~server_first | (rows["server"] == "raw")
     assert set(rows.loc[server_first, "closer"]) == {"server"}
     assert set(rows.loc[client_first, "closer"]) == {"client"}
+
+
+def test_live_over_a_distance(tmp_path):
+    """Two races over a long wire, recorded now: the client never closes alone."""
+    rows = record_now(Closers("closers-rtt", "", CLOSERS_RTT.cells[1::7], 5, delay=0.02), tmp_path)
+    assert set(rows["closer"]) <= {"server", "both"}

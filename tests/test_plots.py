@@ -252,6 +252,31 @@ def test_closer_shares_fill_each_bar():
     assert sorted(text.get_text() for text in ax.texts) == ["100", "100", "33", "33", "33"]
 
 
+def test_lines_hold_the_table_and_name_their_ends():
+    table = pd.DataFrame({"slow": [1, 2, 4], "fast": [10, 100, 1000]}, index=[0.0, 1.0, 2.0])
+    ax = plots.lines(table, ylabel="made", log=True, expected=pd.Series({"slow": 3}))
+    drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if line.get_label() in table}
+    assert drawn == {"slow": [1, 2, 4], "fast": [10, 100, 1000]}
+    assert {text.get_text() for text in ax.texts} == {"slow", "fast"}
+    assert ax.get_yscale() == "log" and ax.get_ylabel() == "made"
+
+
+def test_stacked_bars_add_up():
+    table = pd.DataFrame({"proxy": [0, 1500], "upstream": [2000, 0]}, index=["one", "two"])
+    ax = plots.stacked(table, xlabel="sockets")
+    assert [patch.get_width() for patch in ax.patches] == [0, 1500, 2000, 0]
+    assert sorted(text.get_text() for text in ax.texts) == ["1,500", "1,500", "2,000", "2,000"]
+
+
+def test_poster_shows_every_verdict():
+    table = pd.DataFrame({"says": ["a $claim$", "another"], "verdict": ["stands", "stands only if"],
+                          "condition": ["", "it rains"]}, index=[1, 2])
+    ax = plots.poster(table)
+    words = " ".join(text.get_text() for text in ax.texts)
+    assert "a $claim$" in words and "stands only if it rains" in words
+    assert [patch.get_gid() for patch in ax.patches] == ["1 stands", "2 stands only if"]
+
+
 def test_hostile_text_stays_text(tmp_path):
     size = len(HOSTILE)
     part = tables(toy(tmp_path / "t.pcap", *HANDSHAKE, ("C", 0.3, "PA", 1, 1, HOSTILE),

@@ -5,14 +5,17 @@ import asyncio
 import sys
 from pathlib import Path
 
-from helpers.testbed.cells import CLOSERS, REGIMES
+from helpers.testbed.cells import CLOSERS, CLOSERS_RTT, REGIMES
+from helpers.testbed.costs import COSTS
 from helpers.testbed.datasheet import write_datasheet
 from helpers.testbed.experiments import COUNTS, EXPERIMENTS
 from helpers.testbed.lifetimes import LIFETIMES
 from helpers.testbed.programs import Unable, check
+from helpers.testbed.upstreams import PROXY
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-TASKS = {task.name: task for task in (*EXPERIMENTS.values(), COUNTS, CLOSERS, *REGIMES, *LIFETIMES)}
+TASKS = {task.name: task for task in (
+    *EXPERIMENTS.values(), COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY)}
 INTERRUPTED = 130
 
 

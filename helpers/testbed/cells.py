@@ -31,15 +31,24 @@ class Cell:
         chunks = self.version in CHUNKED_NEEDS and self.server != "http.server/1.0"
         return (self.client == "curl" or self.version in AB_SPEAKS) and (chunks or self.framing != "chunked")
 
+    def races(self):
+        """Whether both ends may close: the server will, and curl can tell where the body ends."""
+        closes = self.server == "http.server/1.0" or self.version in ("1.0", "1.1 close")
+        return self.client == "curl" and closes and self.server != "raw" and self.framing != "until-close"
+
 
 @dataclass(frozen=True)
 class Closers:
-    """A number of `connections` of each of `cells`, one exchange each, into one table."""
+    """A number of `connections` of each of `cells`, one exchange each, into one table.
+
+    `delay`: seconds that packets travel each way (0: on a cable).
+    """
 
     name: str
     title: str
     cells: tuple[Cell, ...]
     connections: int = 100
+    delay: float = 0
     recorder: ClassVar = "helpers.testbed.closers"
 
     @property
@@ -74,6 +83,8 @@ class Regime:
 
 CLOSERS = Closers("closers", "Who closes first, in every cell of server, client, version and framing", tuple(
     filter(Cell.possible, (Cell(*cell) for cell in product(SERVERS, ("curl", "ab"), VERSIONS, FRAMINGS)))))
+CLOSERS_RTT = Closers("closers-rtt", "Who closes first, where both may and packets travel for 20 ms",
+                      tuple(filter(Cell.races, CLOSERS.cells)), delay=0.02)
 REGIMES = (
     Regime("closers-patience", "Who closes first: the end whose patience ends first",
            "Both ends would keep the connection. curl closes when it has its answer and leaves (4 times); "

@@ -1,4 +1,4 @@
-"""Who closes first, in every cell: `closers.csv`, a row per connection."""
+"""Who closes first, in every cell: `closers.csv` and `closers-rtt.csv`, a row per connection."""
 
 import re
 import subprocess
@@ -12,6 +12,7 @@ from helpers.testbed import dumpcap, network, nginx
 from helpers.testbed.cells import FRAMINGS, PATIENCE, SERVERS
 from helpers.testbed.recording import AFTER, WORKSHOP, Unclean, prepare_workshop
 from helpers.testbed.servers import BODY, Server
+from helpers.testbed.wire import Courier, Wire
 
 CURL = {"1.0": ("--http1.0",), "1.0 keep-alive": ("--http1.0", "--header", "Connection: keep-alive"),
         "1.1": (), "1.1 close": ("--header", "Connection: close")}
@@ -28,9 +29,10 @@ SETTLED_AFTER = 10
 def record(task, folder, say):
     """Record the cells of `task`; write what packets and kernel say of each connection into a table.
 
-    Each cell has a server port of its own, so no TIME_WAIT of one can disturb another.
+    Each cell has a server port of its own, so no TIME_WAIT of one can disturb another. On a long wire, too,
+    one capture at the client tells who closed first: that is a question of numbers, not of times.
     """
-    network.build()
+    network.build(Wire(task.delay, carrier=Courier).lay if task.delay else None)
     prepare_workshop()
     ports = dict(enumerate(task.cells, FIRST_PORT))
     start_servers(ports)

@@ -24,8 +24,8 @@ advance (an incognito one opens 1). A visit or fetch on port 8080 is there only 
 idle connections.
 
 **What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
-`lost-last-ack…` and `old-duplicate-…`, whose wire ran through a program, 40 ms, and what was lost or late is
-what the experiment says); Chromium and Firefox ran headless on two processor cores, without internet. How
+`lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
+was lost or late is what the experiment says); Chromium and Firefox ran headless on two processor cores, without internet. How
 many connections a browser opens depends on timing and differs from run to run: see `browser-counts.csv`. The
 clients called `replay` are no browser but a small program that keeps the rules which the browser of 2018
 seems to have kept.
@@ -129,6 +129,84 @@ Left out, since there is no such thing: ab with HTTP/1.1 (it speaks HTTP/1.0 onl
 or server of HTTP/1.0. Each cell had a port of its own, so that no TIME_WAIT could disturb another; its
 connections were made one after the other, or all at once where each had to wait for the server. Where both
 ends may close, microseconds decide: those shares differ from run to run.
+
+**`closers-rtt.csv`**: those cells of curl in which both ends may close, once more, over a wire whose round
+trip is 40 ms; columns and numbers as in `closers.csv`. The wire was a program, which handed on each packet
+20 ms after it was sent, and kept the gaps between packets to some 25 µs. When the last byte arrives, the
+server's FIN is on its way. `both` means here that it was so far behind that byte (0.1 ms or more) that curl
+had closed before it came: how often that is differs from run to run.
+
+**`ports.csv`**: a client with 100 local ports makes 200 attempts a second for 68 s; a connection that it gets
+carries a byte each way and ends. One row for each setting and tenth of a second; every setting had hosts of
+its own.
+
+| column | meaning |
+|---|---|
+| `setting` | `plain` (tcp_tw_reuse 0, the client closes first), or what differs from it, see below |
+| `time` | when the tenth of a second begins, in seconds since the setting began |
+| `succeeded`, `failed` | how many of its attempts did |
+| `error` | the name of the error of those that failed |
+| `time_wait_client`, `time_wait_server` | how many TIME_WAITs `ss` listed at this end, once a second |
+
+`tcp_tw_reuse 1` and `tcp_tw_reuse 2`: of the client's kernel. `another port`, `another address`: after 5 s
+the attempts go to another port of the server, or come from a second address of the client. `SO_LINGER 0`:
+the client closes with a reset.
+
+**`rebind.csv`**: a server whose one connection `closer` closed first has ended, and its successor tries to
+bind() the port, 20 times a second. Columns `closer`, `reuse_before` and `reuse_after` (whether the old and
+the new server set SO_REUSEADDR), `time_wait_server` (how many `ss` listed there then), `attempts`, `error`
+(of the first attempt; empty: none) and `seconds` until bind() succeeded.
+
+**`load.csv`**: connections with one request each begin at a steady rate for 150 s; nginx has
+`keepalive_timeout 0` and closes each. One row for each second. Columns `rate` (connections a second),
+`addresses` (of the client, used in turn), `time` (seconds since the first), `connections` and `failed` (how
+many had been made and had failed by then), `time_wait_client`, `time_wait_server` (how many `ss` listed).
+
+**`ports.json`**, **`rebind.json`**, **`load.json`**: the parameters of each part, both kernels' settings
+(`kernel_lacks` names those that this kernel hasn't) and the versions. `load.json` holds more:
+
+| in `bills` | meaning: one run of ab, at the end of which the counters were read |
+|---|---|
+| `connections` | `short` (nginx has `keepalive_timeout 0`) or `long` (65, and `ab -k`) |
+| `buckets` | the server's tcp_max_tw_buckets, where it was changed |
+| `answered`, `failed`, `requests_per_second` | what ab reports |
+| `opened_…`, `accepted_…` | connections, at this end (TcpActiveOpens, TcpPassiveOpens) |
+| `new_time_wait_…`, `overflow_…` | TcpExtTW and TcpExtTCPTimeWaitOverflow at this end |
+| `time_wait_…` | how many TIME_WAITs `ss` listed at this end |
+
+| in `memory` | meaning: `without` and `with` the connections in `state` |
+|---|---|
+| `time_wait`, `established` | how many of them `ss` listed at the server |
+| `threads`, `rss`, `descriptors` | of nginx |
+| `kernel_slab` | bytes in the kernel's slabs, for both ends and whatever else ran |
+| `slabs` | objects in use and bytes of one; null where the kernel tells root only |
+
+**`proxy.csv`**: ab makes 2,000 requests, 20 at a time over connections that it keeps (`-k`), to an nginx that
+passes each on to an nginx on a third host. One row for each of six configurations of the proxy, of two ranges
+of local ports there, and of five runs.
+
+| column | meaning |
+|---|---|
+| `upstream` | how the proxy speaks to the server behind it; `proxy.json` has the configuration |
+| `ports` | how many local ports the proxy has for connections that it opens |
+| `run` | 1 to 5 |
+| `requests`, `failed`, `status_502` | from the proxy's log: all, those not answered with 200, those with 502 |
+| `cannot_assign` | lines "Cannot assign requested address" in the proxy's error log |
+| `connects` | connections on which a request reached the upstream, from its log |
+| `kernel_connects` | connections that the proxy's kernel opened (`ActiveOpens`) |
+| `time_wait_client`, `time_wait_proxy_to_client` | TIME_WAITs between client and proxy, at this end (`ss`) |
+| `time_wait_proxy_to_upstream`, `time_wait_upstream` | TIME_WAITs between proxy and upstream, at this end (`ss`) |
+| `idle` | established connections from proxy to upstream that are left |
+| `requests_per_second` | as ab says; three hosts on one machine, and a 502 costs little |
+
+`ss` looked when nothing was closing any more. Each row had ports of its own to connect to, so that no
+TIME_WAIT could disturb another. Where the upstream closes after its answer, the proxy may do so too as soon
+as it has the body: those shares differ from run to run.
+
+**`proxy.json`**: parameters, the six configurations, the proxy's kernel settings as they were before the
+range was made small, versions, and `idle_connections`: how many seconds after the requests the idle
+connections of a pool were gone, and at which end they left TIME_WAITs, for two `keepalive_timeout`s of the
+upstream.
 """
 AGAIN = """\
 ## Recording them again
@@ -182,7 +260,8 @@ def _versions(abouts):
 
 
 def _files(data, recordings):
-    files = sorted(data.glob("*.csv")) + [file for folder in recordings for file in sorted(folder.iterdir())]
+    files = sorted(data.glob("*.csv")) + sorted(data.glob("*.json"))
+    files += [file for folder in recordings for file in sorted(folder.iterdir())]
     rows = [(f"`{file.relative_to(data).as_posix()}`", f"{file.stat().st_size:,}",
              f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`") for file in files]
     return _section("Every file", ("file", "bytes", "SHA-256"), rows)
