@@ -123,8 +123,8 @@ EXERCISES = {
         "two digits as a string", "b44686231ed6",
         "Count the values of the column notebook."),
     "12.1": Exercise(
-        "a whole number", "29626e18b067",
-        "Each idle connection has been closed by one end and not yet by the other: what state is each end in?"),
+        "a whole number", "d22bd6746e2f",
+        "What did the visit at 45 s do to the two idle connections?"),
     "12.2": Exercise(
         "a set of column names", "f0f794cefc0e",
         "Look at the late capture above: which of the three columns has no <NA> in it?"),

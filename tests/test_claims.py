@@ -73,7 +73,7 @@ def test_one_datum_changes_a_verdict(verdicts, number, name, change, before, aft
     altered = judge(Altered(name, change))
     assert verdicts.loc[number, "verdict"] == before
     assert altered.loc[number, "verdict"] == after
-    others = verdicts.index.difference([number, 10])
+    others = verdicts.index.difference([number, 10, 25])
     assert altered.loc[others, "verdict"].eq(verdicts.loc[others, "verdict"]).all()
 
 
