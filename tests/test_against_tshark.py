@@ -28,7 +28,8 @@ def tshark(path):
     command = ["tshark", "-r", str(path), "-n", "-o", "ip.defragment:FALSE", "-T", "fields", "-E", "separator=/t",
                "-E", "occurrence=a", "-E", f"aggregator={BETWEEN}", *[part for field in FIELDS for part in ("-e", field)]]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return pd.DataFrame([line.split("\t") for line in lines], columns=FIELDS).set_index("frame.number").rename_axis("frame")
+    rows = [(line.split("\t") + [""] * len(FIELDS))[:len(FIELDS)] for line in lines]
+    return pd.DataFrame(rows, columns=FIELDS).set_index("frame.number").rename_axis("frame")
 
 
 def bits(flags):

@@ -91,9 +91,17 @@ def test_interrupted_it_leaves_nothing(tmp_path):
     assert command.communicate(timeout=20)[1].endswith("testbed: interrupted; nothing half written is left\n")
     assert command.returncode == 130
     assert list(tmp_path.iterdir()) == []
-    assert _marked(mark) == []
-    assert not networks & {_network(process) for process in Path("/proc").glob("[0-9]*")}
+    assert _soon(lambda: not _marked(mark))
+    assert _soon(lambda: not networks & {_network(process) for process in Path("/proc").glob("[0-9]*")})
     assert os.listdir("/sys/class/net") == interfaces
+
+
+def _soon(happens, patience=5):
+    """Whether `happens` within `patience` seconds: a kernel takes namespaces down in its own time."""
+    until = time.monotonic() + patience
+    while not (happened := happens()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return happened
 
 
 def _marked(mark):
