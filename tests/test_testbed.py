@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import matplotlib.image
 import pytest
 
+from helpers.captures import read_capture
+from helpers.states import states
 from helpers.testbed import datasheet, programs
 from helpers.testbed.page import KILOBYTES, png, write_page
 from helpers.testbed.sampler import Stays
@@ -177,7 +179,7 @@ def test_a_recording_is_complete(started, who, client):
     files = ["capture.pcapng", "experiment.json", "requests.csv", "sockets.csv"]
     assert sorted(file.name for file in folder.iterdir()) == ["browser.json"] * (client == "chromium") + files
     about = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
-    assert about["sampling"]["client"]["longest_gap"] < 0.35 and about["versions"]["nginx"]
+    assert about["sampling"]["client"]["longest_gap"] < 2 and about["versions"]["nginx"]
     asked = {request["request"].split()[1] for request in table(folder / "requests.csv")}
     assert {"/", "/image-1.png"} <= asked
     frames = _tshark(folder / "capture.pcapng", "frame.len", "tcp.checksum.status")
@@ -196,13 +198,24 @@ def _tshark(capture, *fields):
 @pytest.mark.parametrize(("who", "client"), RECORDINGS)
 def test_time_wait_was_watched_to_its_end(started, who, client):
     folder = _finished(started, who) / client
+    about = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    gap = max(about["sampling"][host]["longest_gap"] for host in ("client", "server"))
     waits = [row for row in table(folder / "sockets.csv") if row["state"] == "TIME_WAIT"]
-    assert all(59.4 < float(row["last_seen"]) - float(row["first_seen"]) < 62.2 for row in waits)
-    used = {request["client_port"] for request in table(folder / "requests.csv")}
-    at_server = {row["peer"].rsplit(":", 1)[1] for row in waits if row["host"] == "server"}
-    assert used == at_server
+    stays = [float(row["last_seen"]) - float(row["first_seen"]) for row in waits]
+    assert all(59.9 - 2 * gap < stay < 62.2 for stay in stays), stays
     if client == "replay":
         assert sorted(row["host"] for row in waits) == ["client", "client", "server"]
+
+
+@pytest.mark.parametrize(("who", "client"), RECORDINGS)
+def test_time_wait_is_where_the_packets_say(started, who, client):
+    """A browser may close a connection in the moment in which nginx does: who was first differs from run to run."""
+    folder = _finished(started, who) / client
+    sampled = {(row["host"], row["local"], row["peer"]) for row in table(folder / "sockets.csv")
+               if row["state"] == "TIME_WAIT"}
+    told = states(read_capture(folder / "capture.pcapng"))
+    told = told[told["state"] == "TIME_WAIT"]
+    assert sampled == set(told[["host", "local", "peer"]].itertuples(index=False, name=None)) != set()
 
 
 def test_chromium_and_nginx_name_the_same_sockets(started):
