@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 RECORD = np.dtype([("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("length", "u4")])
+BLOCK = np.dtype([("kind", "u4"), ("size", "u4"), ("interface", "u4")])
+PACKET = np.dtype([("high", "u4"), ("low", "u4"), ("captured", "u4"), ("length", "u4")])
 ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u2")])
 VLAN = np.dtype([("control", ">u2"), ("type", ">u2")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
@@ -37,8 +39,10 @@ ETHERTYPES = {0x0800: "IPv4", 0x86DD: "IPv6"}
 TAGS = (0x8100, 0x88A8, 0x9100)
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
+SECTION, PACKETS = 0x0A0D0D0A, (6, 3, 2)
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+END_OF_OPTIONS, NO_OPERATION, WINDOW_SCALE, LARGEST_SCALE = 0, 1, 3, 14
 LARGEST_FRAME = 1 << 18
 GZIP = b"\x1f\x8b"
 LARGEST_EXPANSION = 250
@@ -178,25 +182,32 @@ def _pcap_frames(path, data, order, resolution):
     if len(data) < 24:
         raise CaptureError(path, len(data), "the pcap file header is cut short")
     link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
-    size, buffer, end = struct.Struct(order + "8xI4x"), data.data, len(data)
-    offsets, at, cut = array("q"), 24, None
-    while at < end:
-        if at + 16 > end:
-            cut = f"byte {at}: a record header is cut short"
-            break
-        captured = size.unpack_from(buffer, at)[0]
-        if captured > LARGEST_FRAME:
-            cut = f"byte {at}: a record claims {captured} bytes; the file is damaged from here on"
-            break
-        if at + 16 + captured > end:
-            cut = f"byte {at}: frame {len(offsets) + 1} is cut short"
-            break
-        offsets.append(at)
-        at += 16 + captured
-    record = _structures(data, np.array(offsets, np.int64), RECORD.newbyteorder(order))
+    offsets, cut = _records(data, struct.Struct(order + "I"))
+    record = _structures(data, offsets, RECORD.newbyteorder(order))
     time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
-    return {"at": np.array(offsets, np.int64) + 16, "captured": record["captured"].astype(np.int64),
+    return {"at": offsets + 16, "captured": record["captured"].astype(np.int64),
             "length": record["length"].astype(np.int64), "time_ns": time_ns, "link": np.full(len(offsets), link)}, cut
+
+
+def _records(data, size):
+    """Where the records of a pcap file begin; and where and why that ends before the file does, or None."""
+    buffer, end, captured_at = data.data, len(data), size.unpack_from
+    offsets, at = array("q"), 24
+    add = offsets.append
+    while at + 16 <= end:
+        captured = captured_at(buffer, at + 8)[0]
+        if captured > LARGEST_FRAME or at + 16 + captured > end:
+            break
+        add(at)
+        at += 16 + captured
+    cut = None
+    if at + 16 > end > at:
+        cut = f"byte {at}: a record header is cut short"
+    elif at < end and captured > LARGEST_FRAME:
+        cut = f"byte {at}: a record claims {captured} bytes; the file is damaged from here on"
+    elif at < end:
+        cut = f"byte {at}: frame {len(offsets) + 1} is cut short"
+    return np.frombuffer(offsets, np.int64), cut
 
 
 def _structures(data, at, dtype):
@@ -207,44 +218,55 @@ def _structures(data, at, dtype):
 
 
 def _pcapng_frames(path, data):
-    buffer, end = data.data, len(data)
-    rows, at, cut, order, interfaces = array("q"), 0, None, "<", []
-    while at < end:
-        if at + 12 > end:
-            cut = f"byte {at}: a block header is cut short"
+    """As `_frames`: one section after the other, each with its own byte order and interfaces."""
+    parts, at, cut = [], 0, None
+    while at < len(data) and cut is None:
+        order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(data[at + 8:at + 12].tobytes())
+        if order is None and not at and len(data) >= 12:
+            raise CaptureError(path, 8, "the section header has no byte-order magic")
+        if order is None:
+            whole = at + 12 <= len(data)
+            cut = f"byte {at}: a {'section header has no byte-order magic' if whole else 'block header is cut short'}"
             break
-        if buffer[at:at + 4] == b"\x0a\x0d\x0d\x0a":
-            order = ">" if buffer[at + 8:at + 12] == b"\x1a\x2b\x3c\x4d" else "<"
-            interfaces = []
-            if buffer[at + 8:at + 12] not in (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"):
-                if not at:
-                    raise CaptureError(path, 8, "the section header has no byte-order magic")
-                cut = f"byte {at}: a section header has no byte-order magic"
-                break
-        kind, size = struct.unpack_from(order + "II", buffer, at)
-        if size < 12 or size % 4:
-            cut = f"byte {at}: a block claims {size} bytes; the file is damaged from here on"
-            break
-        if at + size > end:
-            cut = f"byte {at}: a block is cut short"
-            break
-        if kind == 1:
-            interfaces.append(_interface(buffer, at, size, order))
-        elif kind in (2, 3, 6):
-            row = _packet_block(buffer, at, size, order, kind, interfaces)
-            if isinstance(row, str):
-                cut = f"byte {at}: {row}"
-                break
-            rows.extend(row)
-        at += size
+        offsets, interfaces, at, cut = _blocks(data, at, order)
+        part, damage = _packets(data, offsets, order, interfaces)
+        parts.append(part)
+        cut = damage or cut
     if not at:
         raise CaptureError(path, 0, f"no whole block in the file ({cut})")
-    columns = np.array(rows, np.int64).reshape(-1, 5).T
-    return dict(zip(("at", "captured", "length", "time_ns", "link"), columns)), cut
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, cut
+
+
+def _blocks(data, begin, order):
+    """The blocks of the section at `begin`: where its packet blocks are, its interfaces, its end, and why it is cut.
+
+    An interface comes with the number of packet blocks before it, which can't name it.
+    """
+    words = data[:len(data) // 4 * 4].view(order + "u4").astype("=u4", copy=False).data
+    offsets, interfaces, at, end, kind, size = array("q"), [], begin, len(data), 0, 0
+    add = offsets.append
+    while at + 12 <= end:
+        kind, size = words[at >> 2], words[(at >> 2) + 1]
+        if size < 12 or size & 3 or at + size > end or kind == SECTION and at > begin:
+            break
+        if kind in PACKETS:
+            add(at)
+        elif kind == 1:
+            interfaces.append((len(offsets), *_interface(data.data, at, size, order)))
+        at += size
+    if at == end or kind == SECTION and begin < at <= end - 12:
+        cut = None
+    elif at + 12 > end:
+        cut = f"byte {at}: a block header is cut short"
+    elif size < 12 or size & 3:
+        cut = f"byte {at}: a block claims {size} bytes; the file is damaged from here on"
+    else:
+        cut = f"byte {at}: a block is cut short"
+    return np.frombuffer(offsets, np.int64), interfaces, at, cut
 
 
 def _interface(buffer, at, size, order):
-    """(link type, snap length, function from raw time stamp to ns) of an Interface Description Block."""
+    """(link type, snap length, time stamps per second, offset in s) of an Interface Description Block."""
     link, snap = struct.unpack_from(order + "HxxI", buffer, at + 8) if size >= 20 else (-1, 0)
     resolution, offset, option = 6, 0, at + 16
     while option + 4 <= at + size - 4:
@@ -260,27 +282,50 @@ def _interface(buffer, at, size, order):
     return link, snap, per_second, offset
 
 
-def _packet_block(buffer, at, size, order, kind, interfaces):
-    """(at, captured, length, time in ns, link) of a packet block, or the reason why it can't be read."""
-    header = {2: 28, 3: 12, 6: 28}[kind]
-    if size < header + 4:
-        return "a packet block is too short for its header"
-    high = low = number = 0
-    if kind == 3:
-        length = struct.unpack_from(order + "I", buffer, at + 8)[0]
-    elif kind == 6:
-        number, high, low, captured, length = struct.unpack_from(order + "5I", buffer, at + 8)
-    else:
-        number, _, high, low, captured, length = struct.unpack_from(order + "HHIIII", buffer, at + 8)
-    if number >= len(interfaces):
-        return f"a packet names interface {number}, which the file does not describe"
-    link, snap, per_second, offset = interfaces[number]
-    if kind == 3:
-        captured = min(length, snap or length, size - 16)
-    if captured > size - header - 4:
-        return f"a packet claims {captured} bytes in a block of {size}; the file is damaged from here on"
-    time_ns = ((high << 32 | low) * 1_000_000_000) // per_second + offset * 1_000_000_000
-    return at + header, captured, length, time_ns if abs(time_ns) < 1 << 63 else 0, link
+def _packets(data, offsets, order, interfaces):
+    """The frames of the packet blocks at `offsets`, as in `_frames`, as far as they are sound; and why no further."""
+    block = _structures(data, offsets, BLOCK.newbyteorder(order))
+    kind, simple, size = block["kind"], block["kind"] == 3, block["size"].astype(np.int64)
+    header = np.where(simple, 12, 28)
+    whole = size >= header + 4
+    packet = np.zeros(len(block), PACKET)
+    packet[whole & ~simple] = _structures(data, offsets[whole & ~simple] + BLOCK.itemsize, PACKET.newbyteorder(order))
+    number = np.where(kind == 2, block["interface"] >> (16 * (order == ">")) & 0xFFFF, block["interface"])
+    number = np.where(simple, 0, number).astype(np.int64)
+    described = np.array([before for before, *_ in interfaces] or [0])
+    known = (number < len(interfaces)) & (described[np.minimum(number, len(described) - 1)] <= np.arange(len(block)))
+    link, snap = (np.array(values)[np.where(known, number, 0)] for values in zip(
+        *((link, snap) for _, link, snap, *_ in interfaces or [(0, -1, 0)])))
+    length = np.where(simple, block["interface"], packet["length"]).astype(np.int64)
+    snapped = np.where(snap > 0, np.minimum(snap, length), length)
+    captured = np.where(simple, np.minimum(snapped, size - 16), packet["captured"])
+    faults = np.select([~whole, ~known, captured > size - header - 4], [1, 2, 3])
+    sound = int(np.argmax(faults > 0)) if faults.any() else len(offsets)
+    rows = slice(sound)
+    part = {"at": (offsets + header)[rows], "captured": captured[rows], "length": length[rows],
+            "time_ns": _time_ns(packet[rows], number[rows], simple[rows], interfaces), "link": link[rows]}
+    if sound == len(offsets):
+        return part, None
+    return part, f"byte {offsets[sound]}: " + (
+        "a packet block is too short for its header",
+        f"a packet names interface {number[sound]}, which the file does not describe",
+        f"a packet claims {captured[sound]} bytes in a block of {size[sound]}; the file is damaged from here on",
+    )[faults[sound] - 1]
+
+
+def _time_ns(packet, number, simple, interfaces):
+    """The time stamps of packet blocks in ns since 1970; 0 where there is none, or none that 64 bits hold."""
+    ticks = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"]
+    time_ns = np.zeros(len(packet), np.int64)
+    for index in np.unique(number[~simple]):
+        _, _, _, per_second, offset = interfaces[index]
+        rows = np.flatnonzero((number == index) & ~simple)
+        if 1_000_000_000 % per_second == 0 and not offset and int(ticks[rows].max()) < (1 << 63) * per_second // 10 ** 9:
+            time_ns[rows] = ticks[rows].astype(np.int64) * (1_000_000_000 // per_second)
+            continue
+        exact = (int(tick) * 1_000_000_000 // per_second + offset * 1_000_000_000 for tick in ticks[rows].tolist())
+        time_ns[rows] = [time if abs(time) < 1 << 63 else 0 for time in exact]
+    return time_ns
 
 
 # Headers: all frames at once, one layer after the other
@@ -295,13 +340,14 @@ class _Frames:
         self.wire_end = frames["at"] + frames["length"]
         self.link = frames["link"]
 
-    def keep(self, mask, reason):
-        """Drop the frames outside `mask`, counting them under `reason` (one text, or one for each frame)."""
+    def keep(self, mask, reason, codes=None):
+        """Drop the frames outside `mask`, counting them under `reason`: one text, or a function of each one's code."""
         if mask.all():
             return
-        reasons = np.broadcast_to(np.asarray(reason, object), mask.shape)[~mask]
-        for name, count in zip(*np.unique(reasons.astype(str), return_counts=True)):
-            self.skipped[str(name)] = self.skipped.get(str(name), 0) + int(count)
+        out = np.zeros((~mask).sum(), int) if codes is None else codes[~mask]
+        for code, count in zip(*np.unique(out, return_counts=True)):
+            name = reason if codes is None else reason(int(code))
+            self.skipped[name] = self.skipped.get(name, 0) + int(count)
         for name in [key for key, value in vars(self).items() if isinstance(value, np.ndarray) and key != "data"]:
             setattr(self, name, getattr(self, name)[mask])
 
@@ -330,9 +376,24 @@ def _decode(data, frames):
         "dst": pd.Categorical.from_codes(left.dst, left.addresses), "dport": tcp["dport"].astype(np.int64),
         "seq": tcp["seq"].astype(np.uint32), "ack": tcp["ack"].astype(np.uint32),
         "flags": _flags(tcp["offset_flags"]), "length": length}, index=pd.Index(left.number, name="frame"))
-    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int64), "tcp_at": tcp_at, "payload_at": payload_at,
-               "payload_captured": captured, "window": tcp["window"].astype(np.int64)}
+    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int16), "tcp_at": tcp_at, "payload_at": payload_at,
+               "payload_captured": captured, "window": tcp["window"].astype(np.int32)}
+    headers["scale"] = _window_scales(data, headers["flags"], tcp_at + TCP.itemsize, np.minimum(payload_at, left.end))
     return table, headers, left.skipped
+
+
+def _window_scales(data, flags, at, end):
+    """The shift of the window scale option (RFC 7323) in each SYN; 0 where there is none."""
+    scales, rows = np.zeros(len(flags), np.int8), np.flatnonzero(flags & (SYN | RST) == SYN)
+    at, end = at[rows], end[rows]
+    while len(rows := rows[goes_on := at + 1 < end]):
+        at, end = at[goes_on], end[goes_on]
+        kind, size = data[at], data[at + 1]
+        found = (kind == WINDOW_SCALE) & (at + 2 < end)
+        scales[rows[found]] = np.minimum(data[at[found] + 2], LARGEST_SCALE)
+        goes_on = (kind != END_OF_OPTIONS) & ~found
+        rows, at, end = rows[goes_on], (at + np.where(kind == NO_OPERATION, 1, np.maximum(size, 2)))[goes_on], end[goes_on]
+    return scales
 
 
 def _flags(offset_flags):
@@ -344,7 +405,7 @@ def _flags(offset_flags):
 def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
     known = np.isin(left.link, list(LINKS))
-    left.keep(known, [f"link type {link}" for link in left.link] if not known.all() else "")
+    left.keep(known, "link type {}".format, left.link)
     left.ethertype = np.zeros(len(left.at), np.int64)
     for kind, dtype in {"ethernet": ETHERNET, "cooked 1": COOKED_1, "cooked 2": COOKED_2,
                         "loopback": LOOPBACK, "raw": VERSION}.items():
@@ -363,7 +424,7 @@ def _pass_link(left):
         left.ethertype[rows] = left.header(VLAN, rows)["type"]
         left.at[rows] += VLAN.itemsize
     ip = np.isin(left.ethertype, list(ETHERTYPES))
-    left.keep(ip, [_ethertype_name(kind) for kind in left.ethertype] if not ip.all() else "")
+    left.keep(ip, _ethertype_name, left.ethertype)
 
 
 def _is(left, kind):
@@ -378,7 +439,7 @@ def _family(family):
 
 def _ethertype_name(kind):
     names = {0x0806: "ARP", 0x88CC: "LLDP", 0: "not IP"}
-    return names.get(int(kind), f"not IP (type 0x{int(kind):04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")
+    return names.get(kind, f"not IP (type 0x{kind:04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")
 
 
 def _pass_ip(left):
@@ -396,9 +457,9 @@ def _pass_ip(left):
     _pass_ipv4(left, rows4, header4)
     _pass_ipv6(left, rows6, header6)
     snapped = (left.ethertype == 0x86DD) & (left.end < left.wire_end)
-    left.keep(left.sound, np.where(snapped, "cut inside the IP header", "malformed IP header"))
+    left.keep(left.sound, ("malformed IP header", "cut inside the IP header").__getitem__, snapped.astype(int))
     left.keep(~left.fragment, "IP fragment after the first")
-    left.keep(left.protocol == 6, [_protocol_name(number) for number in left.protocol])
+    left.keep(left.protocol == 6, _protocol_name, left.protocol)
 
 
 def _pass_ipv4(left, rows, header):
@@ -451,7 +512,7 @@ def _addresses(left, rows4, header4, rows6, header6):
 
 def _protocol_name(number):
     names = {1: "ICMP", 2: "IGMP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
-    return names.get(int(number), f"IP protocol {int(number)}")
+    return names.get(number, f"IP protocol {number}")
 
 
 # Streams and hosts
@@ -462,19 +523,25 @@ def _streams(table, flags):
     Segments between the same two endpoints are one stream, until a SYN without ACK comes whose sequence number
     differs from the initial one known for its direction.
     """
-    src = table.src.cat.codes.to_numpy().astype(np.int64) << 16 | table.sport.to_numpy()
-    dst = table.dst.cat.codes.to_numpy().astype(np.int64) << 16 | table.dport.to_numpy()
-    endpoints, codes = np.unique(np.concatenate([src, dst]), return_inverse=True)
-    src, dst = np.split(codes, 2)
-    pair = pd.factorize(np.minimum(src, dst) * (len(endpoints) + 1) + np.maximum(src, dst))[0]
-    side = (src > dst).astype(np.int64)
-    order = np.argsort(pair, kind="stable")
+    src = table["src"].cat.codes.to_numpy().astype(np.int64) << 16 | table["sport"].to_numpy()
+    dst = table["dst"].cat.codes.to_numpy().astype(np.int64) << 16 | table["dport"].to_numpy()
+    src, dst = np.split(pd.factorize(np.concatenate([src, dst]))[0], 2)
+    pair = pd.factorize(np.minimum(src, dst) << 32 | np.maximum(src, dst))[0]
+    side = (src > dst).astype(np.int8)
+    order = in_groups(pair)
     begins = np.r_[True, np.diff(pair[order]) > 0][:len(order)]
-    seq, ack = (table[name].to_numpy().astype(np.int64)[order] for name in ("seq", "ack"))
-    _reopen(begins, side[order], flags[order], seq, ack)
+    _reopen(begins, side[order], flags[order], *(table[name].to_numpy()[order] for name in ("seq", "ack")))
     stream = np.empty(len(table), np.int64)
     stream[order] = np.cumsum(begins) - 1
     return pd.factorize(stream)[0].astype(np.int64), side
+
+
+def in_groups(group):
+    """The order that brings the members of each group together and leaves them in order; `group`: 0, 1, ... each."""
+    group = group.astype(np.int64) * len(group)
+    group += np.arange(len(group))
+    group.sort()
+    return np.remainder(group, len(group), out=group)
 
 
 def _reopen(begins, side, flags, seq, ack):
@@ -485,34 +552,31 @@ def _reopen(begins, side, flags, seq, ack):
     """
     rows = np.flatnonzero((flags & SYN > 0) & ~begins)
     pairs = np.flatnonzero(begins)[np.cumsum(begins)[rows] - 1]
+    opens = flags[rows] & ACK == 0
     pair, begin, initial = None, None, {}
-    for row, first in zip(rows.tolist(), pairs.tolist()):
+    for row, first, own, number, opening in zip(*map(np.ndarray.tolist, (rows, pairs, side[rows], seq[rows], opens))):
         if first != pair:
             pair, begin, initial = first, first, {}
-        own = side[row]
-        if own not in initial:
-            initial[own] = _initial(begin, row, side, flags, seq, ack)
-        if not flags[row] & ACK and initial[own] != seq[row]:
+        if opening and (initial[own] if own in initial else _initial(begin, row, side, flags, seq, ack)) != number:
             begins[row], begin, initial = True, row, {}
-        initial[own] = seq[row]
+        initial[own] = number
 
 
 def _initial(begin, syn, side, flags, seq, ack):
     """The initial sequence number that the first telling segment since `begin` gives for the direction of `syn`."""
     for row in range(begin, syn + 1):
         if side[row] == side[syn]:
-            return (seq[row] - (not flags[row] & SYN)) % (1 << 32)
+            return (int(seq[row]) - (not flags[row] & SYN)) % (1 << 32)
         if flags[row] & ACK:
-            return (ack[row] - 1) % (1 << 32)
+            return (int(ack[row]) - 1) % (1 << 32)
 
 
 def _hosts(stream, side, flags):
     """`client` or `server` for each segment: the first SYN without ACK tells, or else the first SYN-ACK."""
-    client_side = np.full(int(stream.max(initial=-1)) + 1, -1)
+    client_side = np.full(int(stream.max(initial=-1)) + 1, -1, np.int8)
     for kind, other in ((SYN | ACK, 1), (SYN, 0)):
-        rows = np.flatnonzero(flags & (SYN | ACK) == kind)
-        first, where = np.unique(stream[rows], return_index=True)
-        client_side[first] = side[rows[where]] ^ other
+        rows = np.flatnonzero(flags & (SYN | ACK) == kind)[::-1]
+        client_side[stream[rows]] = side[rows] ^ other
     known = client_side[stream]
-    codes = np.where(known < 0, -1, (side != known).astype(int))
+    codes = np.where(known < 0, np.int8(-1), side != known)
     return pd.Categorical.from_codes(codes, ["client", "server"])

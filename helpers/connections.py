@@ -3,16 +3,20 @@
 Times are those at which the capture saw a segment: both ends are taken to stand where the capture was made.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, FIN, RST, SYN
+from helpers.captures import ACK, FIN, RST, SYN, in_groups
 
 HOSTS = ("client", "server")
 FIN_TIMEOUT = 60.0
 TIMER_SLACK = 2.0
 NOTHING, NO_LIMIT = np.iinfo(np.int64).min, 1 << 62
-WINDOW_SCALE, LARGEST_SCALE = 3, 14
+LARGEST_SCALE = 14
+FLOW = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
+        "seq", "seq_end", "ack", "edge", "sound")
 
 
 def connections(capture, fin_timeout=FIN_TIMEOUT):
@@ -30,7 +34,7 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     ends = end_events(capture)
     client, server = (ends[ends.index.get_level_values("end") == host].droplevel("end") for host in HOSTS)
     known = client["host"].notna()
-    probes = keepalive_probes(capture).groupby(capture.segments["stream"]).sum()
+    probes = np.bincount(capture.segments["stream"].to_numpy()[keepalive_probes(capture).to_numpy()], minlength=len(client))
     reset = client["reset"]
     both_acked = np.maximum(client["fin_acked"], server["fin_acked"])
     fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
@@ -54,10 +58,12 @@ def keepalive_probes(capture):
     sent no FIN and has all its data acknowledged, and the peer's window is open (else it is a window probe).
     Source: RFC 9293 section 3.8.4.
     """
-    flow = segment_flow(capture)
-    probe = ((flow["length"] <= 1) & (flow["flags"] & (SYN | FIN | RST) == 0) & (flow["seq"] == flow["next"] - 1)
-             & ~flow["fin_before"] & (flow["acked"] >= flow["next"]) & (flow["peer_window"] > 0))
-    return probe.reindex(capture.segments.index).rename("probe")
+    flow = _flow(capture)
+    known = _running(flow)
+    probe = np.empty(len(flow.row), bool)
+    probe[flow.row] = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
+                       & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
+    return pd.Series(probe, capture.segments.index, name="probe")
 
 
 def forgotten_at(ends, fin_timeout):
@@ -73,8 +79,8 @@ def end_events(capture):
     """When each end of each connection opened and closed: index `stream`, `end`; times in seconds.
 
     Columns: `host` (as `end`, but missing where no SYN was captured and `end` is arbitrary); `local`, `peer`
-    (`address:port`); `opens` (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's),
-    `syn_acked`; `fin` (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence
+    (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
+    (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin` (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence
     number after it); `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before
     the capture); `last` (last segment sent); `bytes` (payload bytes sent); `reset` (a RST ended the connection).
     """
@@ -84,54 +90,53 @@ def end_events(capture):
 
 
 def _end_events(capture):
-    flow = segment_flow(capture)
-    streams = pd.RangeIndex(int(flow["stream"].max()) + 1 if len(flow) else 0, name="stream")
-    first = capture.segments.assign(end=flow["end"]).drop_duplicates("stream").set_index("stream").sort_index()
-    src, dst = _socket(first["src"], first["sport"]), _socket(first["dst"], first["dport"])
-    known, reset = first["host"].notna(), _reset(flow).reindex(streams)
-    sent = [flow[(flow["end"] == host) & flow["sound"]] for host in HOSTS]
-    tables = []
-    for host, own, peer in zip(HOSTS, sent, reversed(sent)):
-        table = pd.DataFrame(index=streams).assign(reset=reset)
-        table["host"] = pd.array(np.where(known, host, None), "string")
-        table["local"], table["peer"] = src.where(first["end"] == host, dst), dst.where(first["end"] == host, src)
-        _opening(table, own, peer, known)
-        _closing(table, own, peer)
-        table["doubtful"] = ~known & ~(_talks(own).reindex(streams, fill_value=False)
-                                       & _talks(peer).reindex(streams, fill_value=False))
-        table["last"] = own.groupby("stream")["time"].last()
-        table["bytes"] = _payload(own).reindex(streams)
-        tables.append(table)
-    return pd.concat(dict(zip(HOSTS, tables)), names=["end"]).swaplevel().sort_index()
+    flow = _flow(capture)
+    streams, size = flow.directions // 2, flow.directions
+    known = np.repeat(_last_row(flow.stream, flow.known, streams) >= 0, 2)
+    reset = np.repeat(_reset(flow), 2)
+    sound = flow.sound
+    speaks = _last_row(flow.direction, sound, size)
+    telling = sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
+    talks = _last_row(flow.direction, telling, size) >= 0
+    table = {"reset": reset, "host": pd.array(np.where(known, np.tile(HOSTS, streams), None), "string"),
+             "local": flow.sockets.take(flow.local), "peer": flow.sockets.take(_swapped(flow.local)),
+             "sender": flow.local * len(flow.sockets) + _swapped(flow.local),
+             **_opening(flow, known), **_closing(flow),
+             "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks),
+             "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
+    index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
+    return pd.DataFrame(table, index)
 
 
-def _opening(table, own, peer, known):
-    """Add to `table` the events of the handshake.
+def _opening(flow, known):
+    """The events of the handshake, by direction.
 
     Where a SYN was not captured, the other end's first ACK is the sign of it; an ACK alone says that one's own SYN was
     acknowledged too.
     """
-    syn, peer_syns = _first(own, SYN), peer[peer["flags"] & SYN > 0]
-    table["syn"] = syn["time"]
-    table["opens"] = (syn["flags"] & ACK == 0).reindex(table.index, fill_value=False)
-    wanted = pd.Series(np.where(known, -np.inf, np.inf), table.index)
-    table["syn_acked"] = _first_ack(peer, (syn["seq"] + 1).reindex(table.index).fillna(wanted))
-    spoke = _first_ack(own[own["flags"] & SYN == 0], wanted).where(_first(peer, SYN)["time"].reindex(table.index).isna())
-    table["syn_acked"] = np.fmin(table["syn_acked"], spoke)
-    answered = _first_ack(own, (_first(peer, SYN)["seq"] + 1).reindex(table.index).fillna(wanted))
-    table["peer_syn"] = _last_before(peer_syns, answered).reindex(table.index).fillna(answered)
+    is_syn = flow.sound & (flow.flags & SYN > 0)
+    syn = _first_row(flow.direction, is_syn, flow.directions)
+    unseen = np.where(known, NOTHING + 1, NO_LIMIT)
+    answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
+    speaks = _first_row(flow.direction, flow.sound & flow.has_ack & (flow.flags & SYN == 0), flow.directions)
+    spoke = np.where(known & (_swapped(syn) < 0), _at(flow.time, speaks), np.nan)
+    seen = _swapped(answered)
+    arrived = _last_before(flow, is_syn, answered)
+    return {"syn": _at(flow.time, syn), "opens": (syn >= 0) & (_at(flow.flags, syn, 0) & ACK == 0),
+            "syn_acked": np.fmin(answered, spoke), "peer_syn": np.where(np.isnan(arrived), seen, arrived)}
 
 
-def _closing(table, own, peer):
-    """Add to `table` the events of the FINs."""
-    fin, peer_fin = _first(own, FIN), _first(peer, FIN)
-    table["fin"], table["fin_next"] = fin["time"], (fin["raw_seq"] + fin["seq_end"] - fin["seq"]) % (1 << 32)
-    table["fin_acked"] = np.maximum(_first_ack(peer, fin["seq_end"]).reindex(table.index), table["fin"])
-    answered = _first_ack(own, peer_fin["seq_end"])
-    arrived = _last_before(peer[peer["flags"] & FIN > 0], answered).reindex(table.index)
-    table["peer_fin"] = arrived.fillna(answered)
-    active = ~(fin["ack"] >= peer_fin["seq_end"].reindex(fin.index).fillna(np.inf))
-    table["active"] = active.reindex(table.index, fill_value=False)
+def _closing(flow):
+    """The events of the FINs, by direction."""
+    is_fin = flow.sound & (flow.flags & FIN > 0)
+    fin = _first_row(flow.direction, is_fin, flow.directions)
+    end = _at(flow.seq_end, fin, NO_LIMIT)
+    answered, sent = _first_ack(flow, end), _at(flow.time, fin)
+    arrived = _last_before(flow, is_fin, answered)
+    fin_next = (_at(flow.raw_seq, fin, 0) + end - _at(flow.seq, fin, 0)) % (1 << 32)
+    return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
+            "peer_fin": np.where(np.isnan(arrived), _swapped(answered), arrived),
+            "active": (fin >= 0) & (_at(flow.ack, fin, NOTHING) < _swapped(end))}
 
 
 def segment_flow(capture):
@@ -145,59 +150,103 @@ def segment_flow(capture):
     the names say. `row`: its position in `capture.segments`.
     """
     if "segment_flow" not in capture._derived:
-        capture._derived["segment_flow"] = _segment_flow(capture)
+        flow = _flow(capture)
+        columns = {name: getattr(flow, name) for name in FLOW} | _running(flow)
+        columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
+        capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
     return capture._derived["segment_flow"]
 
 
-def _segment_flow(capture):
+def _flow(capture):
+    """The columns of `segment_flow` that each segment has of its own, as arrays; and what is known by direction.
+
+    A direction is twice the stream, plus one where the server (or the second end) sends. `directions`: how many there
+    are; `local`: by direction, the sender's place in `sockets` (`address:port`); `known`: whether a SYN was captured.
+    """
+    if "flow" not in capture._derived:
+        capture._derived["flow"] = _make_flow(capture)
+    return capture._derived["flow"]
+
+
+def _make_flow(capture):
     segments, headers = capture.segments, capture._headers
-    order = np.argsort(segments["stream"].to_numpy(), kind="stable")
-    end = np.where(segments["host"].isna(), headers["side"], segments["host"].cat.codes)
-    flow = pd.DataFrame({
-        "stream": segments["stream"].to_numpy(), "time": segments["time"].to_numpy(), "flags": headers["flags"],
-        "length": segments["length"].to_numpy(), "window": headers["window"],
-        "raw_seq": segments["seq"].to_numpy().astype(np.int64), "raw_ack": segments["ack"].to_numpy().astype(np.int64),
-        "row": np.arange(len(segments)), "number": end}, index=segments.index).iloc[order]
-    flow["end"] = pd.Categorical.from_codes(flow["number"], HOSTS)
-    flow["direction"] = flow["stream"] * 2 + flow["number"]
-    flow["has_ack"] = flow["flags"] & (ACK | RST) == ACK
+    stream, host = segments["stream"].to_numpy(), segments["host"].cat.codes.to_numpy()
+    row = in_groups(stream)
+    flow = SimpleNamespace(row=row, stream=stream[row], known=host[row] >= 0)
+    flow.direction = flow.stream * 2 + np.where(host < 0, headers["side"], host)[row]
+    flow.directions = 2 * (int(stream.max(initial=-1)) + 1)
+    flow.time, flow.length = (segments[name].to_numpy()[row] for name in ("time", "length"))
+    flow.flags, flow.window = headers["flags"][row], headers["window"][row]
+    flow.raw_seq, flow.raw_ack = (segments[name].to_numpy()[row].astype(np.int64) for name in ("seq", "ack"))
+    flow.has_ack = flow.flags & (ACK | RST) == ACK
     _count_from_initial(flow)
     _mark_sound(flow, _shifts(capture, flow))
-    return _running(flow)
+    _name_sockets(flow, segments)
+    return flow
 
 
 def _count_from_initial(flow):
     """Add `began`, `seq`, `seq_end` and `ack` to `flow`."""
-    direction, flags, raw_seq, raw_ack, has_ack = (
-        flow[name].to_numpy() for name in ("direction", "flags", "raw_seq", "raw_ack", "has_ack"))
-    size = (int(direction.max(initial=-1)) | 1) + 1
-    steady, kind = flags & RST == 0, flags & (SYN | ACK | RST)
-    from_syn = _first_by(direction, (flags & SYN > 0) & steady, raw_seq, size)
-    from_answer = _first_by(direction ^ 1, kind == SYN | ACK, raw_ack - 1, size)
+    direction, size = flow.direction, flow.directions
+    steady, kind = flow.flags & RST == 0, flow.flags & (SYN | ACK | RST)
+    is_syn = flow.flags & SYN > 0
+    from_syn = _first_by(direction, is_syn & steady, flow.raw_seq, size)
+    from_answer = _first_by(direction ^ 1, kind == SYN | ACK, flow.raw_ack - 1, size)
     initial = np.where(from_syn == NOTHING, from_answer, from_syn)
-    flow["began"] = initial[direction] != NOTHING
+    flow.began = (initial != NOTHING)[direction]
     for rows in (steady, ~steady):
-        initial = np.where(initial == NOTHING, _first_by(direction, rows, raw_seq, size), initial)
-    flow["seq"] = _unwrap(raw_seq, direction, steady, initial)
-    control = (flags & SYN > 0).astype(int) + (flags & FIN > 0)
-    flow["seq_end"] = flow["seq"] + flow["length"] + control
-    initial = np.where(initial == NOTHING, _first_by(direction ^ 1, has_ack, raw_ack, size), initial)
-    flow["ack"] = np.where(has_ack, _unwrap(raw_ack, direction ^ 1, has_ack, initial), NOTHING)
+        initial = np.where(initial == NOTHING, _first_by(direction, rows, flow.raw_seq, size), initial)
+    flow.seq = _unwrap(flow.raw_seq, direction, steady, initial)
+    flow.seq_end = flow.seq + flow.length + is_syn + (flow.flags & FIN > 0)
+    initial = np.where(initial == NOTHING, _first_by(direction ^ 1, flow.has_ack, flow.raw_ack, size), initial)
+    flow.ack = np.where(flow.has_ack, _unwrap(flow.raw_ack, direction ^ 1, flow.has_ack, initial), NOTHING)
+
+
+def _first_row(group, rows, size):
+    """The first of the `rows` (a mask) of each of `size` groups; -1 where there is none."""
+    result, rows = np.full(size, -1), np.flatnonzero(rows)[::-1]
+    result[group[rows]] = rows
+    return result
+
+
+def _last_row(group, rows, size):
+    """The last of the `rows` (a mask) of each of `size` groups; -1 where there is none."""
+    result, rows = np.full(size, -1), np.flatnonzero(rows)
+    result[group[rows]] = rows
+    return result
 
 
 def _first_by(group, rows, values, size):
     """The first of `values` among `rows` for each of `size` groups; NOTHING where there is none."""
-    result = np.full(size, NOTHING)
-    found, where = np.unique(group[rows], return_index=True)
-    result[found] = values[rows][where]
-    return result
+    return _at(values, _first_row(group, rows, size), NOTHING)
+
+
+def _at(values, rows, missing=np.nan):
+    """The `values` at `rows`; `missing` where a row is -1."""
+    return np.where(rows < 0, missing, values[rows]) if len(values) else np.full(len(rows), missing)
+
+
+def _swapped(by_direction):
+    """For each direction, what belongs to the other direction of its stream."""
+    return by_direction.reshape(-1, 2)[:, ::-1].ravel()
 
 
 def _unwrap(raw, group, steady, initial):
     """`raw` (modulo 2**32) counted from the `initial` of its group, without wrapping.
 
-    Each value is measured from the last `steady` one before it in its group.
+    Each value is measured from the last `steady` one before it in its group; where none is far from the initial one,
+    that is the same as from there.
     """
+    counted = _distance(raw, initial[group])
+    long = np.zeros(len(initial), bool)
+    long[group[np.abs(counted) >= 1 << 30]] = True
+    if long.any():
+        rows = np.flatnonzero(long[group])
+        counted[rows] = _unwrap_long(raw[rows], group[rows], steady[rows], initial)
+    return counted
+
+
+def _unwrap_long(raw, group, steady, initial):
     order = np.argsort(group, kind="stable")
     raw, group, steady = raw[order], group[order], steady[order]
     new = np.diff(group, prepend=-1) > 0
@@ -215,104 +264,111 @@ def _unwrap(raw, group, steady, initial):
 
 def _distance(value, reference):
     """How far `value` is from `reference` on the circle of sequence numbers: -2**31 to 2**31 - 1."""
-    return (value - reference + (1 << 31)) % (1 << 32) - (1 << 31)
+    return (value - reference + (1 << 31) & (1 << 32) - 1) - (1 << 31)
 
 
 def _mark_sound(flow, shifts):
     """Add `edge` (the highest sequence number that the peer ever allowed) and `sound` to `flow`."""
-    direction, has_ack = flow["direction"].to_numpy(), flow["has_ack"].to_numpy()
-    edge = np.full(len(shifts), NOTHING)
-    allowed = flow["ack"] + np.left_shift(flow["window"], shifts[direction])
-    np.maximum.at(edge, direction[has_ack] ^ 1, allowed[has_ack])
-    flow["edge"] = np.where(edge == NOTHING, NO_LIMIT, edge)[direction]
-    syn = _first_by(direction, (flow["flags"] & (SYN | RST) == SYN).to_numpy(), flow["row"].to_numpy(), len(shifts))
-    flow["sound"] = (flow["flags"] & RST == 0) & (flow["seq_end"] <= flow["edge"] + 1) \
-        & (~flow["began"] | (flow["seq"] >= -1)) & (flow["row"] >= syn[direction])
+    edge = np.full(flow.directions, NOTHING)
+    rows = np.flatnonzero(flow.has_ack)
+    sender = flow.direction[rows]
+    np.maximum.at(edge, sender ^ 1, flow.ack[rows] + np.left_shift(flow.window[rows].astype(np.int64), shifts[sender]))
+    flow.edge = np.where(edge == NOTHING, NO_LIMIT, edge)[flow.direction]
+    syn = _first_row(flow.direction, flow.flags & (SYN | RST) == SYN, flow.directions)
+    flow.sound = (flow.flags & RST == 0) & (flow.seq_end <= flow.edge + 1) \
+        & (~flow.began | (flow.seq >= -1)) & (np.arange(len(flow.row)) >= syn[flow.direction])
 
 
 def _shifts(capture, flow):
     """The window scale (RFC 7323) of each direction; the largest there can be where its SYN was not captured."""
-    headers = capture._headers
-    shifts = np.full((int(flow["direction"].max()) | 1) + 1 if len(flow) else 0, LARGEST_SCALE)
-    syns = flow[flow["flags"] & (SYN | RST) == SYN]
-    for frame, row, direction in zip(syns.index, syns["row"], syns["direction"]):
-        end = min(headers["payload_at"][row], headers["frame_at"][frame - 1] + headers["frame_captured"][frame - 1])
-        shifts[direction] = _scale(capture._data[headers["tcp_at"][row] + 20:end].tobytes())
+    shifts = np.full(flow.directions, LARGEST_SCALE)
+    syns = np.flatnonzero(flow.flags & (SYN | RST) == SYN)
+    shifts[flow.direction[syns]] = capture._headers["scale"][flow.row[syns]]
     return shifts
 
 
-def _scale(options):
-    """The shift that the TCP options in these bytes ask for, or 0."""
-    at = 0
-    while at + 1 < len(options) and options[at]:
-        if options[at] == WINDOW_SCALE and at + 2 < len(options):
-            return min(options[at + 2], LARGEST_SCALE)
-        at += 1 if options[at] == 1 else max(options[at + 1], 2)
-    return 0
+def _name_sockets(flow, segments):
+    """Add `sockets`, the texts of all endpoints, and `local`: by direction, the sender's place in them."""
+    first = _first_row(flow.stream, np.ones(len(flow.row), bool), flow.directions // 2)
+    rows, swap = flow.row[first], flow.direction[first] & 1
+    own, peer = ((segments[address].cat.codes.to_numpy()[rows].astype(np.int64) << 16) + segments[port].to_numpy()[rows]
+                 for address, port in (("src", "sport"), ("dst", "dport")))
+    ends = np.stack([np.where(swap, peer, own), np.where(swap, own, peer)], axis=1).ravel()
+    flow.local, sockets = pd.factorize(ends)
+    addresses = segments["src"].cat.categories
+    bracketed = [f"[{text}]" if ":" in text else text for text in addresses]
+    flow.sockets = pd.array([f"{bracketed[code >> 16]}:{code & 0xFFFF}" for code in sockets.tolist()], "string")
 
 
 def _running(flow):
-    """Add to `flow` what was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
-    stream, sound = flow["stream"], flow["sound"]
-    sent, acked, fins, windows = {}, {}, {}, {}
-    for number in (0, 1):
-        mine = sound & (flow["number"] == number)
-        sent[number] = flow["seq_end"].where(mine, NOTHING).groupby(stream).cummax().groupby(stream).shift(fill_value=NOTHING)
-        acked[number] = flow["ack"].where(mine, NOTHING).groupby(stream).cummax()
-        fins[number] = (mine & (flow["flags"] & FIN > 0)).groupby(stream).cummax().groupby(stream).shift(fill_value=False)
-        windows[number] = flow["window"].where(mine).groupby(stream).ffill()
-    first = flow["number"] == 0
-    flow["acked"] = acked[1].where(first, acked[0])
-    flow["next"] = np.maximum(sent[0].where(first, sent[1]), flow["acked"])
-    flow["fin_before"] = fins[0].where(first, fins[1])
-    flow["peer_window"] = windows[1].where(first, windows[0])
-    return flow
+    """What was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
+    first, begins = flow.direction & 1 == 0, np.flatnonzero(np.diff(flow.stream, prepend=-1))
+    size, here = np.diff(np.r_[begins, len(flow.row)]), np.arange(len(flow.row))
+    begin = np.repeat(begins, size)
+    sent, acked, windows = [], [], []
+    for mine in (first & flow.sound, ~first & flow.sound):
+        before = np.r_[NOTHING, _running_max(np.where(mine, flow.seq_end, NOTHING), flow.stream)][:len(here)]
+        before[begins] = NOTHING
+        sent.append(before)
+        acked.append(_running_max(np.where(mine, flow.ack, NOTHING), flow.stream))
+        last = np.maximum.accumulate(np.where(mine, here, -1))
+        windows.append(np.where(last >= begin, flow.window[last], np.nan) if len(here) else np.empty(0))
+    acked = np.where(first, *reversed(acked))
+    fin = _first_row(flow.direction, flow.sound & (flow.flags & FIN > 0), flow.directions)[flow.direction]
+    return {"acked": acked, "next": np.maximum(np.where(first, *sent), acked),
+            "fin_before": (fin >= 0) & (fin < here), "peer_window": np.where(first, *reversed(windows))}
 
 
-def _first(segments, flag):
-    """The first of `segments` with `flag` in each stream, index `stream`."""
-    return segments[segments["flags"] & flag > 0].drop_duplicates("stream").set_index("stream")
+def _running_max(values, group):
+    """The highest of `values` so far in each group (groups follow one another: 0, 1, ...); NOTHING counts for none."""
+    some = values != NOTHING
+    if not some.any():
+        return values
+    low = int(values[some].min()) - 1
+    span = int(values[some].max()) - low + 1
+    if span * (int(group[-1]) + 1) >= NO_LIMIT:
+        return pd.Series(values).groupby(group).cummax().to_numpy()
+    floor = group * span
+    highest = np.maximum.accumulate(floor + np.where(some, values - low, 0))
+    return np.where(highest == floor, NOTHING, highest - floor + low)
 
 
-def _first_ack(segments, wanted):
-    """Time of the first of `segments` in each stream whose ack reaches `wanted` (by stream)."""
-    reaches = segments["has_ack"] & (segments["ack"] >= segments["stream"].map(wanted).fillna(np.inf))
-    return segments[reaches].drop_duplicates("stream").set_index("stream")["time"]
+def _first_ack(flow, wanted):
+    """By direction, the time of the peer's first segment whose ack reaches `wanted` (by direction)."""
+    reaches = flow.has_ack & flow.sound & (flow.ack >= wanted[flow.direction ^ 1])
+    return _at(flow.time, _swapped(_first_row(flow.direction, reaches, flow.directions)))
 
 
-def _last_before(segments, moment):
-    """Time of the last of `segments` in each stream that is not after `moment` (by stream)."""
-    in_time = segments["time"] <= segments["stream"].map(moment)
-    return segments[in_time].drop_duplicates("stream", keep="last").set_index("stream")["time"]
+def _last_before(flow, rows, moment):
+    """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
+    rows = np.flatnonzero(rows)
+    rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
+    last = np.full(flow.directions, -1)
+    last[flow.direction[rows] ^ 1] = rows
+    return _at(flow.time, last)
 
 
 def _reset(flow):
-    """Time of the first RST in each stream that its receiver accepts, and after which no SYN tries again."""
-    last_syn = flow[flow["flags"] & (SYN | ACK | RST) == SYN].groupby("stream")["row"].max()
-    resets = flow[flow["flags"] & RST > 0]
-    accepted = (resets["seq"] >= resets["acked"]) & (resets["seq"] <= resets["edge"])
-    accepted &= resets["row"] > resets["stream"].map(last_syn).fillna(-1)
-    return resets[accepted].drop_duplicates("stream").set_index("stream")["time"]
+    """By stream, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
+    streams = flow.directions // 2
+    reset = np.zeros(streams, bool)
+    reset[flow.stream[flow.flags & RST > 0]] = True
+    rows = np.flatnonzero(reset[flow.stream])
+    part = SimpleNamespace(**{name: value[rows] if isinstance(value, np.ndarray) and len(value) == len(flow.row)
+                              and name != "local" else value for name, value in vars(flow).items()})
+    last_syn = _last_row(part.stream, part.flags & (SYN | ACK | RST) == SYN, streams)
+    accepted = (part.flags & RST > 0) & (part.seq >= _running(part)["acked"]) & (part.seq <= part.edge)
+    accepted &= np.arange(len(rows)) > last_syn[part.stream]
+    return _at(part.time, _first_row(part.stream, accepted, streams))
 
 
-def _talks(segments):
-    """Whether each stream has a SYN, a FIN or data among `segments`."""
-    telling = (segments["length"] > 0) | (segments["flags"] & (SYN | FIN) > 0)
-    return telling.groupby(segments["stream"]).any()
-
-
-def _payload(segments):
-    """Payload bytes sent in each stream, every sequence number counted once and keep-alive bytes not at all."""
-    data = segments[segments["length"] > 0]
-    first = data["seq"].where(~data["began"], 1).groupby(data["stream"]).min()
-    last = (data["seq"] + data["length"] + (data["flags"] & SYN > 0)).groupby(data["stream"]).max()
-    return (last - first).clip(lower=0).reindex(segments["stream"].unique()).fillna(0)
-
-
-def _socket(address, port):
-    address = address.astype(object)
-    bracketed = address.where(~address.str.contains(":", regex=False), "[" + address + "]")
-    return (bracketed + ":" + port.astype(str).astype(object)).astype("string")
+def _payload(flow):
+    """By direction, payload bytes sent, every sequence number counted once and keep-alive bytes not at all."""
+    rows = np.flatnonzero(flow.sound & (flow.length > 0))
+    direction, first, last = flow.direction[rows], np.full(flow.directions, NO_LIMIT), np.full(flow.directions, NOTHING)
+    np.minimum.at(first, direction, np.where(flow.began[rows], 1, flow.seq[rows]))
+    np.maximum.at(last, direction, flow.seq[rows] + flow.length[rows] + (flow.flags[rows] & SYN > 0))
+    return np.where(first == NO_LIMIT, 0, np.maximum(last - first, 0)).astype(float)
 
 
 def _who(client, server, neither):

@@ -3,10 +3,12 @@
 The states are those of RFC 9293 section 3.3.2. Both ends are taken to stand where the capture was made.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, RST
+from helpers.captures import ACK, RST, in_groups
 from helpers.connections import FIN_TIMEOUT, end_events, forgotten_at, segment_flow
 
 TIME_WAIT = 60.0
@@ -22,17 +24,29 @@ def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
     where the capture doesn't show it). `time_wait`: how long TIME_WAIT lasts (Linux: `TCP_TIMEWAIT_LEN`, 60 s; RFC 9293:
     2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
     """
-    ends = end_events(capture).reset_index(level="end")
-    ends["expects"] = ends["fin_next"].to_numpy().reshape(-1, 2)[:, ::-1].ravel()
+    ends = end_events(capture).reset_index(level="end").reset_index()
     ends["over"] = np.fmin(ends["reset"], _next_incarnation(ends))
-    stays = pd.concat([_opening(ends), _active_close(ends, time_wait, fin_timeout), _passive_close(ends)])
-    stays = stays.reset_index(drop=True)
-    _restart(capture, ends, stays, time_wait)
-    stays["until"] = np.fmin(stays["until"], stays["over"])
-    stays = stays[~(stays["since"] >= stays["over"]) & ~(stays["since"] > stays["until"])]
-    stays = stays.sort_values(["stream", "end", "since"], kind="stable", na_position="first", ignore_index=True)
-    stays[["since", "until"]] = stays[["since", "until"]].astype("Float64")
-    return stays[["stream", "host", "local", "peer", "state", "since", "until"]]
+    stays = [*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)]
+    end, since, until = (np.concatenate(parts) for parts in list(zip(*stays))[1:])
+    state = np.repeat([STATES.index(name) for name, *_ in stays], [len(part) for _, part, *_ in stays])
+    _restart(capture, ends, end, state, since, until, time_wait)
+    over = ends["over"].to_numpy()[end]
+    until = np.fmin(until, over)
+    lasts = ~(since >= over) & ~(since > until)
+    order = np.flatnonzero(lasts)[_by_end_and_time(end[lasts], since[lasts])]
+    end, since, until = end[order], since[order], until[order]
+    names = pd.array(np.array(STATES, object)[state[order]], "str")
+    return pd.DataFrame({"stream": ends["stream"].to_numpy()[end], **{
+        name: ends[name].array.take(end) for name in ("host", "local", "peer")}, "state": names,
+        "since": pd.array(since, "Float64"), "until": pd.array(until, "Float64")})
+
+
+def _by_end_and_time(end, since):
+    """The order of the stays: by end, then by time, those without a beginning first."""
+    since = np.where(np.isnan(since), -np.inf, since)
+    order = in_groups(end)
+    sorted_already = np.diff(since[order]) >= 0
+    return order if (sorted_already | (np.diff(end[order]) > 0)).all() else np.lexsort((since, end))
 
 
 def netstat(states, at, host=None):
@@ -69,9 +83,10 @@ def _bounds(stays):
     return stays["first_seen"].to_numpy(float), np.nextafter(stays["last_seen"].to_numpy(float), np.inf)
 
 
-def _stays(ends, where, state, since, until):
-    table = ends.loc[where, ["end", "host", "local", "peer", "over", "expects"]].reset_index()
-    return table.assign(state=state, since=since[where].to_numpy(), until=until[where].to_numpy())
+def _stays(where, state, since, until):
+    """(state, ends that were in it, since, until) of the ends in the mask `where`."""
+    rows = np.flatnonzero(where)
+    return state, rows, since.to_numpy()[rows], until.to_numpy()[rows]
 
 
 def _opening(ends):
@@ -81,11 +96,10 @@ def _opening(ends):
     sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
     received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
     nothing = pd.Series(np.nan, ends.index)
-    return pd.concat([
-        _stays(ends, known & sent, "SYN_SENT", ends["syn"], np.fmin(ends["peer_syn"], leaves)),
-        _stays(ends, known & received, "SYN_RECEIVED", ends["peer_syn"], np.fmin(both, leaves)),
-        _stays(ends, known & both.notna(), "ESTABLISHED", both, leaves),
-        _stays(ends, ~known & ~ends["doubtful"], "ESTABLISHED", nothing, leaves)])
+    return (_stays(known & sent, "SYN_SENT", ends["syn"], np.fmin(ends["peer_syn"], leaves)),
+            _stays(known & received, "SYN_RECEIVED", ends["peer_syn"], np.fmin(both, leaves)),
+            _stays(known & both.notna(), "ESTABLISHED", both, leaves),
+            _stays(~known & ~ends["doubtful"], "ESTABLISHED", nothing, leaves))
 
 
 def _active_close(ends, time_wait, fin_timeout):
@@ -94,46 +108,62 @@ def _active_close(ends, time_wait, fin_timeout):
     peer_fin = np.maximum(ends["peer_fin"], ends["fin"])
     begins = np.maximum(acked, peer_fin)
     two = active & (acked < peer_fin.fillna(np.inf))
-    return pd.concat([
-        _stays(ends, active, "FIN_WAIT_1", ends["fin"], np.fmin(acked, peer_fin)),
-        _stays(ends, two, "FIN_WAIT_2", acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
-        _stays(ends, active & (peer_fin < acked.fillna(np.inf)), "CLOSING", peer_fin, acked),
-        _stays(ends, active & begins.notna(), "TIME_WAIT", begins, begins + time_wait)])
+    return (_stays(active, "FIN_WAIT_1", ends["fin"], np.fmin(acked, peer_fin)),
+            _stays(two, "FIN_WAIT_2", acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
+            _stays(active & (peer_fin < acked.fillna(np.inf)), "CLOSING", peer_fin, acked),
+            _stays(active & begins.notna(), "TIME_WAIT", begins, begins + time_wait))
 
 
 def _passive_close(ends):
     """CLOSE_WAIT and LAST_ACK of the ends that closed second."""
     passive = ~ends["active"] & ~ends["doubtful"] & ends["peer_fin"].notna()
-    return pd.concat([
-        _stays(ends, passive, "CLOSE_WAIT", ends["peer_fin"], ends["fin"]),
-        _stays(ends, passive & ends["fin"].notna(), "LAST_ACK", ends["fin"], ends["fin_acked"])])
+    return (_stays(passive, "CLOSE_WAIT", ends["peer_fin"], ends["fin"]),
+            _stays(passive & ends["fin"].notna(), "LAST_ACK", ends["fin"], ends["fin_acked"]))
 
 
 def _next_incarnation(ends):
     """When each end takes part in a further connection of the same 4-tuple, which ends whatever is left of this one."""
     takes_part = ends["opens"] | (ends["syn"].notna() & ends["peer_syn"].notna())
     begins = ends["syn"].where(ends["opens"], ends["peer_syn"]).where(takes_part)
-    group = [ends["local"], ends["peer"]]
-    return begins.groupby(group).bfill().groupby(group).shift(-1)
+    return begins.groupby(ends["sender"]).bfill().groupby(ends["sender"]).shift(-1)
 
 
-def _restart(capture, ends, stays, time_wait):
+def _restart(capture, ends, end, state, since, until, time_wait):
     """Change `until` of each TIME_WAIT that later segments of its peer prolong, or end.
 
     Every segment with an ACK restarts it; a RST at the sequence number that it expects ends it, also in a later stream of
     the same 4-tuple: a client whose SYN was answered by an ACK of the old connection resets that. (A RST in the connection
     itself has ended it already.) Source: Linux `tcp_timewait_state_process`.
     """
-    flow = segment_flow(capture).sort_values("row")
-    heard = flow[flow["flags"] & (ACK | RST) > 0]
-    sender = (ends["local"] + " " + ends["peer"]).to_numpy()[heard["direction"]]
-    waits = stays[stays["state"] == "TIME_WAIT"]
-    peer = waits["peer"] + " " + waits["local"]
-    waits = waits[peer.map(heard["time"].groupby(sender).max()) > waits["since"]]
-    wanted = np.isin(sender, peer[waits.index])
-    later = dict(list(heard[wanted].groupby(sender[wanted])))
-    for wait in waits.itertuples():
-        stays.loc[wait.Index, "until"] = _time_wait_ends(wait, later[peer[wait.Index]], time_wait)
+    waits = np.flatnonzero(state == STATES.index("TIME_WAIT"))
+    sender, over, expects = (ends[name].to_numpy() for name in ("sender", "over", "fin_next"))
+    first, last = _heard(capture, len(ends))
+    later = pd.Series(first)[::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
+    peer = end[waits] ^ 1
+    heard = (last[peer] > since[waits]) | (later.to_numpy()[peer] < np.fmin(until, over[end])[waits])
+    segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
+    for wait, own, peer in zip(waits[heard], end[waits[heard]], peer[heard]):
+        told = SimpleNamespace(since=since[wait], until=until[wait], over=over[own], expects=expects[peer], stream=own // 2)
+        until[wait] = _time_wait_ends(told, segments[sender[peer]], time_wait)
+
+
+def _heard(capture, size):
+    """The first and the last time at which each end (twice the stream, plus one for the second) sent an ACK or a RST."""
+    flow = segment_flow(capture)
+    rows = np.flatnonzero(flow["flags"].to_numpy() & (ACK | RST))
+    direction, time = flow["direction"].to_numpy()[rows], flow["time"].to_numpy()[rows]
+    first, last = np.full(size, np.inf), np.full(size, -np.inf)
+    np.minimum.at(first, direction, time)
+    np.maximum.at(last, direction, time)
+    return first, last
+
+
+def _by_sender(capture, sender, wanted):
+    """The segments with an ACK or a RST of the senders of the ends `wanted`, as captured, by sender."""
+    flow = segment_flow(capture)
+    names = ["row", "time", "flags", "raw_seq", "stream"]
+    flow = flow[(flow["flags"] & (ACK | RST) > 0) & np.isin(sender, sender[wanted])[flow["direction"]]].sort_values("row")
+    return dict(list(flow[names].groupby(sender[flow["direction"]])))
 
 
 def _time_wait_ends(wait, segments, time_wait):

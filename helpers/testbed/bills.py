@@ -13,7 +13,7 @@ OURS = {"TcpActiveOpens": "opened", "TcpPassiveOpens": "accepted", "TcpExtTW": "
 
 def record(part, folder, say):
     """Record one run of ab: what it reports, and both kernels' counters and TIME_WAITs at its end."""
-    load.serve(KEEPALIVE_TIMEOUT[part.connections])
+    load.serve({80: KEEPALIVE_TIMEOUT[part.connections]})
     if part.buckets is not None:
         network.set_kernel("server", {"tcp_max_tw_buckets": part.buckets})
     report = load.ask(part.requests, *OPTIONS[part.connections])

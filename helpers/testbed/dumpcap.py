@@ -8,11 +8,15 @@ from helpers.testbed import network
 
 
 class Dumpcap:
-    """A capture on `host` into `file`, begun once constructed. `snaplen`: bytes kept of a frame (0: all)."""
+    """A capture on `host` into `file`, begun once constructed. `snaplen`: bytes kept of a frame (0: all).
 
-    def __init__(self, file, snaplen=0, host="client"):
+    `buffer`: MiB in which the kernel holds frames until they are written.
+    """
+
+    def __init__(self, file, snaplen=0, host="client", buffer=2):
         self._process = subprocess.Popen(
-            network.on(host, "dumpcap", "-q", "-i", network.INTERFACE, "-s", snaplen, "-w", file),
+            network.on(host, "dumpcap", "-q", "-i", network.INTERFACE, "-s", snaplen, "-B", buffer,
+                       "-w", file),
             stderr=subprocess.PIPE, text=True)
         for line in self._process.stderr:
             if line.startswith("File:"):

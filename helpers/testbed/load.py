@@ -22,15 +22,16 @@ class Busy(nginx.Nginx):
     connections = 8192
 
 
-def serve(keepalive_timeout):
-    """Join the hosts and start nginx, alone on the server; its process."""
+def serve(keepalive_timeouts):
+    """Join the hosts and start nginx, alone on the server, with a `keepalive_timeout` for each port; its process."""
     network.build()
     prepare_workshop()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     (WORKSHOP / "root").mkdir()
     (WORKSHOP / "root" / "index.html").write_bytes(BODY)
-    Busy(WORKSHOP / "nginx", {80: (WORKSHOP / "root", f"{keepalive_timeout}; access_log off")})
+    Busy(WORKSHOP / "nginx", {port: (WORKSHOP / "root", f"{timeout}; access_log off")
+                              for port, timeout in keepalive_timeouts.items()})
     return Path("/proc") / (WORKSHOP / "nginx" / "nginx.pid").read_text().strip()
 
 

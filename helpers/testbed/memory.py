@@ -18,7 +18,7 @@ SLABS = "tw_sock_TCP", "TCP"
 def record(part, folder, say):
     """Record what is used before, and with what the connections of `part` leave."""
     idle = part.state == "ESTABLISHED"
-    process = load.serve(PATIENCE if idle else 0)
+    process = load.serve({80: PATIENCE if idle else 0})
     load.ask(load.CONCURRENCY)
     without = used(process)
     kept = [keep() for _ in range(part.number)] if idle else load.ask(part.number)

@@ -1,0 +1,79 @@
+"""Many connections in little time, for the benchmark: wrk against nginx, over short and over long connections."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import ClassVar
+
+from helpers.testbed import load, network
+from helpers.testbed.dumpcap import Dumpcap
+from helpers.testbed.recording import write_json
+
+CONNECTIONS = 50
+PORTS = "40000 40999"
+HEADERS = 96
+SPELL = 2
+BUFFER = 512
+
+
+@dataclass(frozen=True)
+class Rush:
+    """A capture of `frames` frames cut behind their headers, and one of so many whole `requests`.
+
+    The client has a thousand ports, so each is used many times over.
+    """
+
+    frames: int
+    requests: int
+    name: str = "rush"
+    title: str = "A busy server"
+    programs: ClassVar = frozenset({"wrk"})
+    recorder: ClassVar = "helpers.testbed.rush"
+
+
+def record(task, folder, say):
+    """Record `headers.pcapng` and `requests.pcapng` into `folder`, and `rush.json` with what they hold."""
+    say("starting nginx")
+    load.serve({80: 0, 81: 65})
+    network.set_kernel("client", {"ip_local_port_range": PORTS})
+    say(f"{task.frames:,} frames")
+    with _Capture(folder / "headers.pcapng", HEADERS) as headers:
+        while headers.frames() < task.frames:
+            _wrk(80), _wrk(81)
+    say(f"{task.requests:,} requests")
+    with _Capture(folder / "requests.pcapng", 0) as whole:
+        answered = 0
+        while answered < task.requests:
+            answered += _wrk(80) + _wrk(81)
+    write_json(folder / "rush.json", {"answered": answered, **{
+        name: {"frames": capture.kept, "lost": capture.lost}
+        for name, capture in {"headers": headers, "requests": whole}.items()}})
+
+
+class _Capture:
+    """dumpcap for as long as the block lasts; `kept`, `lost`: how many frames it then has, and could not keep."""
+
+    def __init__(self, file, snaplen):
+        self._file, self._dumpcap = file, Dumpcap(file, snaplen, buffer=BUFFER)
+
+    def frames(self):
+        """How many frames there are so far, at least, by the size of the file."""
+        return self._file.stat().st_size // (HEADERS + 32)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *trouble):
+        self.kept, self.lost = self._dumpcap.close()
+        self._file.chmod(0o644)
+
+
+def _wrk(port):
+    """How many requests wrk got an answer to on `port`, in a spell."""
+    url = f"http://{network.ADDRESSES['server']}:{port}/"
+    command = network.on("client", "wrk", "-t", 1, "-c", CONNECTIONS, "-d", SPELL, url)
+    done = subprocess.run(command, capture_output=True, text=True)
+    answered = re.search(r"(\d+) requests in", done.stdout)
+    if done.returncode or not answered:
+        raise OSError(f"wrk: {(done.stderr or done.stdout).strip()}")
+    return int(answered[1])
