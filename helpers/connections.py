@@ -80,8 +80,8 @@ def end_events(capture):
 
     Columns: `host` (as `end`, but missing where no SYN was captured and `end` is arbitrary); `local`, `peer`
     (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
-    (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin` (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence
-    number after it); `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before
+    (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin`
+    (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it); `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before
     the capture); `last` (last segment sent); `bytes` (payload bytes sent); `reset` (a RST ended the connection).
     """
     if "end_events" not in capture._derived:
@@ -203,15 +203,13 @@ def _count_from_initial(flow):
 
 
 def _first_row(group, rows, size):
-    """The first of the `rows` (a mask) of each of `size` groups; -1 where there is none."""
-    result, rows = np.full(size, -1), np.flatnonzero(rows)[::-1]
-    result[group[rows]] = rows
-    return result
+    """The first of the `rows` (a mask, or positions) of each of `size` groups; -1 where there is none."""
+    return _last_row(group, (np.flatnonzero(rows) if rows.dtype == bool else rows)[::-1], size)
 
 
 def _last_row(group, rows, size):
-    """The last of the `rows` (a mask) of each of `size` groups; -1 where there is none."""
-    result, rows = np.full(size, -1), np.flatnonzero(rows)
+    """The last of the `rows` (a mask, or positions) of each of `size` groups; -1 where there is none."""
+    result, rows = np.full(size, -1), np.flatnonzero(rows) if rows.dtype == bool else rows
     result[group[rows]] = rows
     return result
 
@@ -302,6 +300,12 @@ def _name_sockets(flow, segments):
 
 def _running(flow):
     """What was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
+    if not hasattr(flow, "running"):
+        flow.running = _run(flow)
+    return flow.running
+
+
+def _run(flow):
     first, begins = flow.direction & 1 == 0, np.flatnonzero(np.diff(flow.stream, prepend=-1))
     size, here = np.diff(np.r_[begins, len(flow.row)]), np.arange(len(flow.row))
     begin = np.repeat(begins, size)
@@ -320,17 +324,27 @@ def _running(flow):
 
 
 def _running_max(values, group):
-    """The highest of `values` so far in each group (groups follow one another: 0, 1, ...); NOTHING counts for none."""
-    some = values != NOTHING
-    if not some.any():
+    """The highest of `values` so far in each group (groups follow one another: 0, 1, ...); NOTHING counts for none.
+
+    Each group is lifted above the ones before it, so that one running maximum serves all.
+    """
+    none = values == NOTHING
+    if none.all():
         return values
-    low = int(values[some].min()) - 1
-    span = int(values[some].max()) - low + 1
+    low = int(values.min(where=~none, initial=NO_LIMIT)) - 1
+    span = int(values.max()) - low + 1
     if span * (int(group[-1]) + 1) >= NO_LIMIT:
         return pd.Series(values).groupby(group).cummax().to_numpy()
     floor = group * span
-    highest = np.maximum.accumulate(floor + np.where(some, values - low, 0))
-    return np.where(highest == floor, NOTHING, highest - floor + low)
+    highest = values - low
+    highest[none] = 0
+    highest += floor
+    np.maximum.accumulate(highest, out=highest)
+    highest -= floor
+    none = highest == 0
+    highest += low
+    highest[none] = NOTHING
+    return highest
 
 
 def _first_ack(flow, wanted):
@@ -343,23 +357,16 @@ def _last_before(flow, rows, moment):
     """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
     rows = np.flatnonzero(rows)
     rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
-    last = np.full(flow.directions, -1)
-    last[flow.direction[rows] ^ 1] = rows
-    return _at(flow.time, last)
+    return _at(flow.time, _swapped(_last_row(flow.direction, rows, flow.directions)))
 
 
 def _reset(flow):
     """By stream, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
-    streams = flow.directions // 2
-    reset = np.zeros(streams, bool)
-    reset[flow.stream[flow.flags & RST > 0]] = True
-    rows = np.flatnonzero(reset[flow.stream])
-    part = SimpleNamespace(**{name: value[rows] if isinstance(value, np.ndarray) and len(value) == len(flow.row)
-                              and name != "local" else value for name, value in vars(flow).items()})
-    last_syn = _last_row(part.stream, part.flags & (SYN | ACK | RST) == SYN, streams)
-    accepted = (part.flags & RST > 0) & (part.seq >= _running(part)["acked"]) & (part.seq <= part.edge)
-    accepted &= np.arange(len(rows)) > last_syn[part.stream]
-    return _at(part.time, _first_row(part.stream, accepted, streams))
+    streams, rows = flow.directions // 2, np.flatnonzero(flow.flags & RST)
+    last_syn = _last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
+    accepted = (flow.seq[rows] >= _running(flow)["acked"][rows]) & (flow.seq[rows] <= flow.edge[rows])
+    rows = rows[accepted & (rows > last_syn[flow.stream[rows]])]
+    return _at(flow.time, _first_row(flow.stream, rows, streams))
 
 
 def _payload(flow):
