@@ -7,6 +7,8 @@ import ipaddress
 import struct
 import zlib
 from array import array
+from collections import Counter
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,12 @@ import pandas as pd
 RECORD = np.dtype([("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("length", "u4")])
 ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u2")])
 VLAN = np.dtype([("control", ">u2"), ("type", ">u2")])
+LOGICAL_LINK = np.dtype([("saps", ">u2"), ("control", "u1"), ("organisation", "u1", 3), ("type", ">u2")])
+CISCO_HDLC = np.dtype([("address", "u1"), ("control", "u1"), ("type", ">u2")])
+PPP = np.dtype([("protocol", ">u2")])
+PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
+MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
+GRE = np.dtype([("flags_version", ">u2"), ("type", ">u2")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
@@ -29,13 +37,16 @@ IPV6 = np.dtype([("version_class_flow", ">u4"), ("payload_length", ">u2"), ("nex
                  ("hop_limit", "u1"), ("src", "V16"), ("dst", "V16")])
 EXTENSION = np.dtype([("next_header", "u1"), ("length", "u1"), ("offset_flags", ">u2")])
 TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
-                ("offset_flags", ">u2"), ("window", ">u2"), ("checksum", ">u2"), ("urgent", ">u2")])
+                ("offset_flags", ">u2"), ("window", ">u2")])
 
-LINKS = {0: "loopback", 1: "ethernet", 12: "raw", 14: "raw", 101: "raw", 108: "loopback", 113: "cooked 1",
-         228: "raw", 229: "raw", 276: "cooked 2"}
-ETHERTYPES = {0x0800: "IPv4", 0x86DD: "IPv6"}
-TAGS = (0x8100, 0x88A8, 0x9100)
+LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
+         104: "cisco hdlc", 108: "loopback", 113: "cooked 1", 228: "raw", 229: "raw", 276: "cooked 2"}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
+PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
+IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
+NO_IP, IEEE_802_3, IN_CISCO_HDLC, IN_GRE, OTHER_PPP = 0, 1, 1 << 16, 2 << 16, 3 << 16
+LARGEST_802_3 = 1500
+TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -295,15 +306,32 @@ class _Frames:
         self.wire_end = frames["at"] + frames["length"]
         self.link = frames["link"]
 
-    def keep(self, mask, reason):
-        """Drop the frames outside `mask`, counting them under `reason` (one text, or one for each frame)."""
+    def keep(self, mask, reason, values=None):
+        """Drop the frames outside `mask`, counting them under `reason`: a text, or a function from `values` to texts."""
         if mask.all():
             return
-        reasons = np.broadcast_to(np.asarray(reason, object), mask.shape)[~mask]
-        for name, count in zip(*np.unique(reasons.astype(str), return_counts=True)):
-            self.skipped[str(name)] = self.skipped.get(str(name), 0) + int(count)
-        for name in [key for key, value in vars(self).items() if isinstance(value, np.ndarray) and key != "data"]:
+        names = [reason] * int((~mask).sum()) if values is None else map(reason, values[~mask].tolist())
+        for name, count in Counter(names).items():
+            self.skipped[name] = self.skipped.get(name, 0) + count
+        for name in self._columns():
             setattr(self, name, getattr(self, name)[mask])
+
+    def take(self, mask):
+        """Take the frames of `mask` out of these, and return them."""
+        taken = copy(self)
+        for name in self._columns():
+            setattr(taken, name, getattr(self, name)[mask])
+            setattr(self, name, getattr(self, name)[~mask])
+        return taken
+
+    def put(self, taken):
+        """Put back what `take` took, every frame in its place."""
+        order = np.argsort(np.concatenate([self.number, taken.number]), kind="stable")
+        for name in self._columns():
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(taken, name)])[order])
+
+    def _columns(self):
+        return [name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name != "data"]
 
     def header(self, dtype, rows=slice(None)):
         """The header of type `dtype` that begins at `at` in each of `rows`, as a structured array."""
@@ -315,55 +343,50 @@ def _decode(data, frames):
     left = _Frames(data, frames)
     _pass_link(left)
     _pass_ip(left)
+    while (tunnelled := np.isin(left.protocol, list(TUNNELS))).any():
+        left.put(_pass_tunnel(left.take(tunnelled)))
+    left.keep(left.protocol == 6, _protocol_name, left.protocol)
     left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
     left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
+    _addresses(left)
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
-    sound = (header_length >= 20) & (left.at + header_length <= left.wire_end)
-    left.keep(sound, "malformed TCP header")
-    tcp, header_length = tcp[sound], header_length[sound]
-    tcp_at, payload_at = left.at, left.at + header_length
-    length = np.maximum(left.wire_end - payload_at, 0)
-    captured = np.clip(left.end - payload_at, 0, length)
+    sound = header_length >= 20
+    flags = np.where(sound, tcp["offset_flags"] & 0x1FF, 0)
+    payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
+    length = left.wire_end - payload_at
     table = pd.DataFrame({
         "src": pd.Categorical.from_codes(left.src, left.addresses), "sport": tcp["sport"].astype(np.int64),
         "dst": pd.Categorical.from_codes(left.dst, left.addresses), "dport": tcp["dport"].astype(np.int64),
         "seq": tcp["seq"].astype(np.uint32), "ack": tcp["ack"].astype(np.uint32),
-        "flags": _flags(tcp["offset_flags"]), "length": length}, index=pd.Index(left.number, name="frame"))
-    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int64), "tcp_at": tcp_at, "payload_at": payload_at,
-               "payload_captured": captured, "window": tcp["window"].astype(np.int64)}
+        "flags": _flags(flags), "length": length}, index=pd.Index(left.number, name="frame"))
+    headers = {"flags": flags.astype(np.int64), "tcp_at": left.at, "payload_at": payload_at,
+               "payload_captured": np.clip(left.end - payload_at, 0, length), "window": tcp["window"].astype(np.int64)}
     return table, headers, left.skipped
 
 
-def _flags(offset_flags):
-    codes, where = np.unique(offset_flags & 0x1FF, return_inverse=True)
+def _flags(flags):
+    codes, where = np.unique(flags, return_inverse=True)
     names = ["".join(letter for bit, letter in enumerate(FLAG_LETTERS) if code >> bit & 1) for code in codes]
     return pd.Categorical.from_codes(where, names)
 
 
 def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
-    known = np.isin(left.link, list(LINKS))
-    left.keep(known, [f"link type {link}" for link in left.link] if not known.all() else "")
-    left.ethertype = np.zeros(len(left.at), np.int64)
-    for kind, dtype in {"ethernet": ETHERNET, "cooked 1": COOKED_1, "cooked 2": COOKED_2,
-                        "loopback": LOOPBACK, "raw": VERSION}.items():
+    left.keep(np.isin(left.link, list(LINKS)), "link type {}".format, left.link)
+    left.ethertype = np.full(len(left.at), NO_IP)
+    for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC}.items():
+        left.ethertype[_is(left, kind)] = wrapper
+    for kind, dtype in {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}.items():
         left.keep(~_is(left, kind) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
         rows = np.flatnonzero(_is(left, kind))
         header = left.header(dtype, rows)
         if kind == "raw":
-            left.ethertype[rows] = np.select([header["version_ihl"] >> 4 == 4, header["version_ihl"] >> 4 == 6],
-                                             [0x0800, 0x86DD], 0)
+            left.ethertype[rows] = _of_version(header["version_ihl"])
             continue
         left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
         left.at[rows] += dtype.itemsize
-    while (tagged := np.isin(left.ethertype, TAGS)).any():
-        left.keep(~tagged | (left.at + VLAN.itemsize <= left.end), "cut inside the VLAN tag")
-        rows = np.flatnonzero(np.isin(left.ethertype, TAGS))
-        left.ethertype[rows] = left.header(VLAN, rows)["type"]
-        left.at[rows] += VLAN.itemsize
-    ip = np.isin(left.ethertype, list(ETHERTYPES))
-    left.keep(ip, [_ethertype_name(kind) for kind in left.ethertype] if not ip.all() else "")
+    _pass_wrappers(left)
 
 
 def _is(left, kind):
@@ -376,32 +399,115 @@ def _family(family):
     return np.select([family == number for number in FAMILIES], list(FAMILIES.values()), 0)
 
 
+def _of_version(version_ihl):
+    """Ether types for the IP versions that the first bytes of packets tell."""
+    return np.select([version_ihl >> 4 == 4, version_ihl >> 4 == 6], [0x0800, 0x86DD], NO_IP)
+
+
+def _pass_wrappers(left):
+    """Move every frame past all that stands between its link header and IP, and leave those that carry IP."""
+    while not (ip := np.isin(left.ethertype, (0x0800, 0x86DD))).all():
+        left.keep(ip | np.isin(left.ethertype, list(WRAPPERS)), _ethertype_name, left.ethertype)
+        for kind in np.intersect1d(left.ethertype, list(WRAPPERS)):
+            dtype, name, unwrap = WRAPPERS[int(kind)]
+            left.keep((left.ethertype != kind) | (left.at + dtype.itemsize <= left.end), f"cut inside the {name}")
+            rows = np.flatnonzero(left.ethertype == kind)
+            unwrap(left, rows, left.header(dtype, rows))
+
+
+def _pass_typed(left, rows, header):
+    """Ethernet and VLAN tags: a type of 1500 or less is the length of an IEEE 802.3 frame."""
+    left.at[rows] += header.dtype.itemsize
+    kind = header["type"].astype(np.int64)
+    short = kind <= LARGEST_802_3
+    _end_at(left, rows[short], left.at[rows[short]] + kind[short])
+    left.ethertype[rows] = np.where(short, IN_LOGICAL_LINK, kind)
+
+
+def _pass_logical_link(left, rows, header):
+    """IEEE 802.2: IP's own access point, or the ether type that SNAP gives (RFC 1042)."""
+    organisation = header["organisation"]
+    snap = (header["saps"] == 0xAAAA) & (header["control"] == 3) & (organisation[:, :2] == 0).all(axis=1) \
+        & np.isin(organisation[:, 2], (0, 0xF8))
+    own = (header["saps"] == 0x0606) & (header["control"] == 3)
+    left.at[rows] += np.where(own, 3, header.dtype.itemsize)
+    snap &= header["type"] > LARGEST_802_3
+    left.ethertype[rows] = np.where(own, 0x0800, np.where(snap, header["type"], IEEE_802_3))
+
+
+def _pass_cisco_hdlc(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+
+
+def _pass_pppoe(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = IN_PPP
+
+
+def _pass_ppp(left, rows, header):
+    """PPP's protocol, of one byte or two, may follow the HDLC address; Cisco's HDLC has other addresses (RFC 1661, 1662)."""
+    word = header["protocol"].astype(np.int64)
+    framed, cisco = word == 0xFF03, np.isin(word, (0x0F00, 0x8F00))
+    compressed = (word >> 8 & 1 == 1) & ~framed
+    protocol = np.where(compressed, word >> 8, word)
+    left.at[rows] += np.select([cisco, compressed], [0, 1], 2)
+    left.ethertype[rows] = np.select(
+        [framed, cisco, *[protocol == number for number in PPP_PROTOCOLS]],
+        [IN_PPP, IN_CISCO_HDLC, *PPP_PROTOCOLS.values()], OTHER_PPP + protocol)
+
+
+def _pass_label(left, rows, header):
+    """MPLS: what follows the bottom of the label stack tells its IP version itself (RFC 3032)."""
+    left.at[rows] += header.dtype.itemsize - 1
+    bottom = header["bottom"] & 1 == 1
+    left.ethertype[rows] = np.where(bottom, _of_version(header["version_ihl"]), left.ethertype[rows])
+
+
+def _pass_gre(left, rows, header):
+    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637)."""
+    flags = header["flags_version"]
+    optional = (flags & 0xC000 > 0).astype(np.int64) + (flags & 0x2000 > 0) + (flags & 0x1000 > 0) + (flags & 0x0080 > 0)
+    left.at[rows] += header.dtype.itemsize + 4 * optional
+    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+
+
+WRAPPERS = {
+    IN_ETHERNET: (ETHERNET, "link header", _pass_typed), 0x8100: (VLAN, "VLAN tag", _pass_typed),
+    0x88A8: (VLAN, "VLAN tag", _pass_typed), 0x9100: (VLAN, "VLAN tag", _pass_typed),
+    IN_LOGICAL_LINK: (LOGICAL_LINK, "IEEE 802.2 header", _pass_logical_link),
+    IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
+    IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
+    0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre)}
+
+
 def _ethertype_name(kind):
-    names = {0x0806: "ARP", 0x88CC: "LLDP", 0: "not IP"}
-    return names.get(int(kind), f"not IP (type 0x{int(kind):04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")
+    names = {0x0806: "ARP", 0x88CC: "LLDP", NO_IP: "not IP"}
+    if kind >= OTHER_PPP:
+        return f"not IP (PPP protocol 0x{kind - OTHER_PPP:04x})"
+    return names.get(kind, f"not IP (type 0x{kind:04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")
 
 
 def _pass_ip(left):
-    """Move every frame past its IP header, and leave those that carry TCP, with `src`, `dst` and `addresses`."""
-    four = left.ethertype == 0x0800
-    left.keep(left.at + np.where(four, IPV4.itemsize, IPV6.itemsize) <= left.end, "cut inside the IP header")
-    four = left.ethertype == 0x0800
+    """Move every frame past its IP header, at `ip_at`, with the `protocol` that follows; leave no later fragments."""
+    left.keep(left.at + VERSION.itemsize <= left.end, "cut inside the IP header")
     version = left.header(VERSION)["version_ihl"] >> 4
-    left.keep(version == np.where(four, 4, 6), "malformed IP header")
+    left.keep((version == 6) | (version == 4) & (left.ethertype == 0x0800), "malformed IP header")
+    four = left.header(VERSION)["version_ihl"] >> 4 == 4
+    left.ethertype = np.where(four, 0x0800, 0x86DD)
+    left.keep(left.at + np.where(four, IPV4.itemsize, IPV6.itemsize) <= left.end, "cut inside the IP header")
     rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
-    header4, header6 = left.header(IPV4, rows4), left.header(IPV6, rows6)
-    _addresses(left, rows4, header4, rows6, header6)
-    size = len(left.at)
+    size, left.ip_at = len(left.at), left.at.copy()
     left.protocol, left.fragment, left.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
-    _pass_ipv4(left, rows4, header4)
-    _pass_ipv6(left, rows6, header6)
-    snapped = (left.ethertype == 0x86DD) & (left.end < left.wire_end)
-    left.keep(left.sound, np.where(snapped, "cut inside the IP header", "malformed IP header"))
+    _pass_ipv4(left, rows4)
+    _pass_ipv6(left, rows6)
+    left.keep(left.sound, lambda cut: "cut inside the IP header" if cut else "malformed IP header",
+              (left.ethertype == 0x86DD) & (left.end < left.wire_end))
     left.keep(~left.fragment, "IP fragment after the first")
-    left.keep(left.protocol == 6, [_protocol_name(number) for number in left.protocol])
 
 
-def _pass_ipv4(left, rows, header):
+def _pass_ipv4(left, rows):
+    header = left.header(IPV4, rows)
     header_length = (header["version_ihl"] & 0xF).astype(np.int64) * 4
     total = header["total_length"].astype(np.int64)
     offloaded = total == 0
@@ -410,6 +516,7 @@ def _pass_ipv4(left, rows, header):
     left.fragment[rows] = header["flags_offset"] & 0x1FFF != 0
     _end_at(left, rows, np.where(offloaded, left.wire_end[rows], left.at[rows] + total))
     left.at[rows] += header_length
+    _pass_extensions(left, rows)
 
 
 def _end_at(left, rows, ip_end):
@@ -418,11 +525,17 @@ def _end_at(left, rows, ip_end):
     left.end[rows] = np.minimum(left.end[rows], left.wire_end[rows])
 
 
-def _pass_ipv6(left, rows, header):
+def _pass_ipv6(left, rows):
+    header = left.header(IPV6, rows)
     payload = header["payload_length"].astype(np.int64)
     left.protocol[rows] = header["next_header"]
     left.at[rows] += IPV6.itemsize
     _end_at(left, rows, np.where(payload == 0, left.wire_end[rows], left.at[rows] + payload))
+    _pass_extensions(left, rows)
+
+
+def _pass_extensions(left, rows):
+    """Move the frames `rows` past the extension headers of IPv6, which follow IPv4 too (RFC 4302: authentication)."""
     while len(rows := rows[np.isin(left.protocol[rows], list(EXTENSIONS)) & ~left.fragment[rows]]):
         left.sound[rows] = left.at[rows] + 8 <= left.end[rows]
         rows = rows[left.sound[rows]]
@@ -435,8 +548,19 @@ def _pass_ipv6(left, rows, header):
         left.at[rows] += step
 
 
-def _addresses(left, rows4, header4, rows6, header6):
+def _pass_tunnel(inner):
+    """Move every frame whose IP packet carries another one past the headers of that, and return them."""
+    inner.ethertype = np.select([inner.protocol == number for number in TUNNELS], list(TUNNELS.values()))
+    _pass_wrappers(inner)
+    _pass_ip(inner)
+    return inner
+
+
+def _addresses(left):
     """Number the addresses: `src` and `dst` are positions in the texts of `addresses`."""
+    rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
+    header4 = _structures(left.data, left.ip_at[rows4], IPV4)
+    header6 = _structures(left.data, left.ip_at[rows6], IPV6)
     both4 = np.concatenate([header4["src"], header4["dst"]]).astype(np.uint32)
     both6 = np.concatenate([header6["src"], header6["dst"]])
     unique4, code4 = np.unique(both4, return_inverse=True)
