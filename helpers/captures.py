@@ -24,17 +24,22 @@ PPP = np.dtype([("protocol", ">u2")])
 PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
 MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
 GRE = np.dtype([("flags_version", ">u2"), ("type", ">u2")])
+UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
+VXLAN = np.dtype([("flags", "u1"), ("reserved", "V3"), ("network", ">u4")])
+GENEVE = np.dtype([("version_options", "u1"), ("flags", "u1"), ("type", ">u2"), ("network", ">u4")])
+GTP = np.dtype([("flags", "u1"), ("type", "u1"), ("length", ">u2"), ("endpoint", ">u4"), ("version_ihl", "u1")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
                      ("packet_type", "u1"), ("address_length", "u1"), ("address", "u1", 8)])
 LOOPBACK = np.dtype([("family", ">u4")])
 VERSION = np.dtype([("version_ihl", "u1")])
+PAIR_4, PAIR_6 = np.dtype([("src", ">u4"), ("dst", ">u4")]), np.dtype([("src", "V16"), ("dst", "V16")])
 IPV4 = np.dtype([("version_ihl", "u1"), ("dscp_ecn", "u1"), ("total_length", ">u2"), ("identification", ">u2"),
                  ("flags_offset", ">u2"), ("ttl", "u1"), ("protocol", "u1"), ("checksum", ">u2"),
-                 ("src", ">u4"), ("dst", ">u4")])
+                 ("addresses", PAIR_4)])
 IPV6 = np.dtype([("version_class_flow", ">u4"), ("payload_length", ">u2"), ("next_header", "u1"),
-                 ("hop_limit", "u1"), ("src", "V16"), ("dst", "V16")])
+                 ("hop_limit", "u1"), ("addresses", PAIR_6)])
 EXTENSION = np.dtype([("next_header", "u1"), ("length", "u1"), ("offset_flags", ">u2")])
 TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
                 ("offset_flags", ">u2"), ("window", ">u2")])
@@ -44,9 +49,11 @@ LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp"
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
 IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
-NO_IP, IEEE_802_3, IN_CISCO_HDLC, IN_GRE, OTHER_PPP = 0, 1, 1 << 16, 2 << 16, 3 << 16
+NO_IP, IEEE_802_3, OTHER_PPP = 0, 1, 1 << 17
+IN_CISCO_HDLC, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(5))
 LARGEST_802_3 = 1500
 TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
+UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -310,8 +317,9 @@ class _Frames:
         """Drop the frames outside `mask`, counting them under `reason`: a text, or a function from `values` to texts."""
         if mask.all():
             return
-        names = [reason] * int((~mask).sum()) if values is None else map(reason, values[~mask].tolist())
-        for name, count in Counter(names).items():
+        lost = Counter({None: int((~mask).sum())} if values is None else values[~mask].tolist())
+        for value, count in lost.items():
+            name = reason if values is None else reason(value)
             self.skipped[name] = self.skipped.get(name, 0) + count
         for name in self._columns():
             setattr(self, name, getattr(self, name)[mask])
@@ -343,8 +351,7 @@ def _decode(data, frames):
     left = _Frames(data, frames)
     _pass_link(left)
     _pass_ip(left)
-    while (tunnelled := np.isin(left.protocol, list(TUNNELS))).any():
-        left.put(_pass_tunnel(left.take(tunnelled)))
+    _pass_tunnels(left)
     left.keep(left.protocol == 6, _protocol_name, left.protocol)
     left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
     left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
@@ -352,7 +359,7 @@ def _decode(data, frames):
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
     sound = header_length >= 20
-    flags = np.where(sound, tcp["offset_flags"] & 0x1FF, 0)
+    flags = np.where(sound, tcp["offset_flags"] & 0x1FF, np.uint16(0)).astype(np.uint16)
     payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
     length = left.wire_end - payload_at
     table = pd.DataFrame({
@@ -408,8 +415,9 @@ def _pass_wrappers(left):
     """Move every frame past all that stands between its link header and IP, and leave those that carry IP."""
     while not (ip := np.isin(left.ethertype, (0x0800, 0x86DD))).all():
         left.keep(ip | np.isin(left.ethertype, list(WRAPPERS)), _ethertype_name, left.ethertype)
-        for kind in np.intersect1d(left.ethertype, list(WRAPPERS)):
-            dtype, name, unwrap = WRAPPERS[int(kind)]
+        for kind, (dtype, name, unwrap) in WRAPPERS.items():
+            if not (left.ethertype == kind).any():
+                continue
             left.keep((left.ethertype != kind) | (left.at + dtype.itemsize <= left.end), f"cut inside the {name}")
             rows = np.flatnonzero(left.ethertype == kind)
             unwrap(left, rows, left.header(dtype, rows))
@@ -472,13 +480,34 @@ def _pass_gre(left, rows, header):
     left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
 
 
+def _pass_vxlan(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = IN_ETHERNET
+
+
+def _pass_geneve(left, rows, header):
+    """Geneve: its options' length counts words (RFC 8926)."""
+    left.at[rows] += header.dtype.itemsize + 4 * (header["version_options"] & 0x3F).astype(np.int64)
+    left.ethertype[rows] = header["type"]
+
+
+def _pass_gtp(left, rows, header):
+    """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
+    numbered = header["flags"] & 0x07 > 0
+    left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
+    packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
+    left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)
+
+
 WRAPPERS = {
     IN_ETHERNET: (ETHERNET, "link header", _pass_typed), 0x8100: (VLAN, "VLAN tag", _pass_typed),
     0x88A8: (VLAN, "VLAN tag", _pass_typed), 0x9100: (VLAN, "VLAN tag", _pass_typed),
     IN_LOGICAL_LINK: (LOGICAL_LINK, "IEEE 802.2 header", _pass_logical_link),
     IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
     IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
-    0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre)}
+    0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre),
+    IN_VXLAN: (VXLAN, "VXLAN header", _pass_vxlan), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
+    IN_GTP: (GTP, "GTP header", _pass_gtp)}
 
 
 def _ethertype_name(kind):
@@ -490,12 +519,12 @@ def _ethertype_name(kind):
 
 def _pass_ip(left):
     """Move every frame past its IP header, at `ip_at`, with the `protocol` that follows; leave no later fragments."""
-    left.keep(left.at + VERSION.itemsize <= left.end, "cut inside the IP header")
-    version = left.header(VERSION)["version_ihl"] >> 4
-    left.keep((version == 6) | (version == 4) & (left.ethertype == 0x0800), "malformed IP header")
-    four = left.header(VERSION)["version_ihl"] >> 4 == 4
-    left.ethertype = np.where(four, 0x0800, 0x86DD)
-    left.keep(left.at + np.where(four, IPV4.itemsize, IPV6.itemsize) <= left.end, "cut inside the IP header")
+    left.keep(left.at < left.end, "cut inside the IP header")
+    version = _of_version(left.data[left.at])
+    left.keep((version == 0x86DD) | (version == 0x0800) & (left.ethertype == 0x0800), "malformed IP header")
+    left.ethertype = _of_version(left.data[left.at])
+    header_length = np.where(left.ethertype == 0x0800, IPV4.itemsize, IPV6.itemsize)
+    left.keep(left.at + header_length <= left.end, "cut inside the IP header")
     rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
     size, left.ip_at = len(left.at), left.at.copy()
     left.protocol, left.fragment, left.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
@@ -536,6 +565,7 @@ def _pass_ipv6(left, rows):
 
 def _pass_extensions(left, rows):
     """Move the frames `rows` past the extension headers of IPv6, which follow IPv4 too (RFC 4302: authentication)."""
+    rows = rows[left.protocol[rows] != 6]
     while len(rows := rows[np.isin(left.protocol[rows], list(EXTENSIONS)) & ~left.fragment[rows]]):
         left.sound[rows] = left.at[rows] + 8 <= left.end[rows]
         rows = rows[left.sound[rows]]
@@ -548,21 +578,36 @@ def _pass_extensions(left, rows):
         left.at[rows] += step
 
 
-def _pass_tunnel(inner):
-    """Move every frame whose IP packet carries another one past the headers of that, and return them."""
-    inner.ethertype = np.select([inner.protocol == number for number in TUNNELS], list(TUNNELS.values()))
-    _pass_wrappers(inner)
-    _pass_ip(inner)
-    return inner
+def _tunnelled(left):
+    """What stands between each frame's IP header and the next one it carries: an ether type, or NO_IP."""
+    numbers, kinds = list(TUNNELS), list(TUNNELS.values())
+    carried = np.select([left.protocol == number for number in numbers], kinds, NO_IP)
+    rows = np.flatnonzero((left.protocol == 17) & (left.at + UDP.itemsize < left.end))
+    header = left.header(UDP, rows)
+    for port, kind in UDP_PORTS.items():
+        found = rows[(header["dport"] == port) | (header["sport"] == port)]
+        left.at[found] += UDP.itemsize
+        carried[found] = kind
+    return carried
+
+
+def _pass_tunnels(left):
+    """Move every frame whose IP packet carries another one on to the innermost."""
+    while (carried := _tunnelled(left)).any():
+        inner = left.take(carried != NO_IP)
+        inner.ethertype = carried[carried != NO_IP]
+        _pass_wrappers(inner)
+        _pass_ip(inner)
+        left.put(inner)
 
 
 def _addresses(left):
     """Number the addresses: `src` and `dst` are positions in the texts of `addresses`."""
     rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
-    header4 = _structures(left.data, left.ip_at[rows4], IPV4)
-    header6 = _structures(left.data, left.ip_at[rows6], IPV6)
-    both4 = np.concatenate([header4["src"], header4["dst"]]).astype(np.uint32)
-    both6 = np.concatenate([header6["src"], header6["dst"]])
+    pair4 = _structures(left.data, left.ip_at[rows4] + IPV4.fields["addresses"][1], PAIR_4)
+    pair6 = _structures(left.data, left.ip_at[rows6] + IPV6.fields["addresses"][1], PAIR_6)
+    both4 = np.concatenate([pair4["src"], pair4["dst"]]).astype(np.uint32)
+    both6 = np.concatenate([pair6["src"], pair6["dst"]])
     unique4, code4 = np.unique(both4, return_inverse=True)
     unique6, code6 = np.unique(both6.view("S16") if len(both6) else np.empty(0, "S16"), return_inverse=True)
     texts = [str(ipaddress.IPv4Address(int(value))) for value in unique4]
