@@ -55,6 +55,8 @@ LARGEST_802_3 = 1500
 TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
 UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
+NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
+              0xBAD: "custom block", 0x40000BAD: "custom block"}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 LARGEST_FRAME = 1 << 18
@@ -254,10 +256,14 @@ def _pcapng_frames(path, data):
                 cut = f"byte {at}: {row}"
                 break
             rows.extend(row)
+        elif kind in NO_PACKETS:
+            rows.extend((at + 8, size - 12, size - 12, rows[-2] if rows else 0, -kind))
         at += size
     if not at:
         raise CaptureError(path, 0, f"no whole block in the file ({cut})")
     columns = np.array(rows, np.int64).reshape(-1, 5).T
+    first = np.argmax(columns[4] >= 0) if columns.size else 0
+    columns[3, :first] = columns[3, first] if first else 0
     return dict(zip(("at", "captured", "length", "time_ns", "link"), columns)), cut
 
 
@@ -380,7 +386,7 @@ def _flags(flags):
 
 def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
-    left.keep(np.isin(left.link, list(LINKS)), "link type {}".format, left.link)
+    left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
     left.ethertype = np.full(len(left.at), NO_IP)
     for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC}.items():
         left.ethertype[_is(left, kind)] = wrapper
@@ -404,6 +410,10 @@ def _family(family):
     """Ether types for the address families of BSD loopback headers, whose byte order is the writer's own."""
     family = np.where(family > 0xFFFF, family.astype(np.uint32).byteswap(), family)
     return np.select([family == number for number in FAMILIES], list(FAMILIES.values()), 0)
+
+
+def _link_name(link):
+    return NO_PACKETS.get(-link, f"link type {link}")
 
 
 def _of_version(version_ihl):

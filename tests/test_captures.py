@@ -148,12 +148,23 @@ def test_pcapng_time_offset(tmp_path):
 
 def test_pcapng_sections_interfaces_and_blocks(tmp_path, expected):
     """Interfaces are numbered anew in each section, each with a link and a clock of its own; unknown blocks are passed over."""
-    ns, unknown = option(9, b"\x09"), block(0x0BAD, b"whatever")
+    ns, unknown = option(9, b"\x09"), block(0x1BAD, b"whatever")
     data = section() + unknown + interface() + interface(link=101, options=ns)
     data += packet(ETHERNET[0], TIMES[0] // 1000) + packet(ETHERNET[1][14:], TIMES[1], number=1) + unknown
     data += section(">") + interface(">", link=101) + block(5, bytes(12), ">")
     data += b"".join(packet(frame[14:], time // 1000, ">") for frame, time in zip(ETHERNET[2:], TIMES[2:]))
     pd.testing.assert_frame_equal(read(tmp_path, data).segments, expected)
+
+
+@pytest.mark.parametrize("kind, reason", [(9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
+def test_pcapng_records_that_are_no_packets(tmp_path, expected, kind, reason):
+    """They have frame numbers in Wireshark, and no part in the time of the capture."""
+    other, packets = block(kind, b"something"), [packet(data, time // 1000) for data, time in zip(ETHERNET, TIMES)]
+    capture = read(tmp_path, section() + interface() + other + packets[0] + other + b"".join(packets[1:]))
+    assert capture.frames == 12 and capture.skipped == {reason: 2} and capture.start == pd.Timestamp(EPOCH, unit="s", tz="UTC")
+    assert capture.segments.index.tolist() == [2, *range(4, 13)]
+    pd.testing.assert_frame_equal(capture.segments.reset_index(drop=True), expected.reset_index(drop=True))
+    assert read(tmp_path, section() + interface() + other).skipped == {reason: 1}
 
 
 def test_pcapng_obsolete_and_simple_packet_blocks(tmp_path):
