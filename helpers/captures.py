@@ -7,6 +7,8 @@ import ipaddress
 import struct
 import zlib
 from array import array
+from collections import Counter
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,28 +20,47 @@ BLOCK = np.dtype([("kind", "u4"), ("size", "u4"), ("interface", "u4")])
 PACKET = np.dtype([("high", "u4"), ("low", "u4"), ("captured", "u4"), ("length", "u4")])
 ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u2")])
 VLAN = np.dtype([("control", ">u2"), ("type", ">u2")])
+LOGICAL_LINK = np.dtype([("saps", ">u2"), ("control", "u1"), ("organisation", "u1", 3), ("type", ">u2")])
+CISCO_HDLC = np.dtype([("address", "u1"), ("control", "u1"), ("type", ">u2")])
+PPP = np.dtype([("protocol", ">u2")])
+PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
+MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
+GRE = np.dtype([("flags_version", ">u2"), ("type", ">u2")])
+UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
+VXLAN = np.dtype([("flags", "u1"), ("reserved", "V3"), ("network", ">u4")])
+GENEVE = np.dtype([("version_options", "u1"), ("flags", "u1"), ("type", ">u2"), ("network", ">u4")])
+GTP = np.dtype([("flags", "u1"), ("type", "u1"), ("length", ">u2"), ("endpoint", ">u4"), ("version_ihl", "u1")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
                      ("packet_type", "u1"), ("address_length", "u1"), ("address", "u1", 8)])
 LOOPBACK = np.dtype([("family", ">u4")])
 VERSION = np.dtype([("version_ihl", "u1")])
+PAIR_4, PAIR_6 = np.dtype([("src", ">u4"), ("dst", ">u4")]), np.dtype([("src", "V16"), ("dst", "V16")])
 IPV4 = np.dtype([("version_ihl", "u1"), ("dscp_ecn", "u1"), ("total_length", ">u2"), ("identification", ">u2"),
                  ("flags_offset", ">u2"), ("ttl", "u1"), ("protocol", "u1"), ("checksum", ">u2"),
-                 ("src", ">u4"), ("dst", ">u4")])
+                 ("addresses", PAIR_4)])
 IPV6 = np.dtype([("version_class_flow", ">u4"), ("payload_length", ">u2"), ("next_header", "u1"),
-                 ("hop_limit", "u1"), ("src", "V16"), ("dst", "V16")])
+                 ("hop_limit", "u1"), ("addresses", PAIR_6)])
 EXTENSION = np.dtype([("next_header", "u1"), ("length", "u1"), ("offset_flags", ">u2")])
 TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
-                ("offset_flags", ">u2"), ("window", ">u2"), ("checksum", ">u2"), ("urgent", ">u2")])
+                ("offset_flags", ">u2"), ("window", ">u2")])
 
-LINKS = {0: "loopback", 1: "ethernet", 12: "raw", 14: "raw", 101: "raw", 108: "loopback", 113: "cooked 1",
-         228: "raw", 229: "raw", 276: "cooked 2"}
-ETHERTYPES = {0x0800: "IPv4", 0x86DD: "IPv6"}
-TAGS = (0x8100, 0x88A8, 0x9100)
+LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
+         104: "cisco hdlc", 108: "loopback", 113: "cooked 1", 228: "raw", 229: "raw", 276: "cooked 2"}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
+PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
+IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
+NO_IP, IEEE_802_3, OTHER_PPP = 0, 1, 1 << 17
+IN_CISCO_HDLC, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(5))
+LARGEST_802_3 = 1500
+TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
+UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 SECTION, PACKETS = 0x0A0D0D0A, (6, 3, 2)
+CHUNK, SLAB = 1 << 17, 1 << 22
+NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
+              0xBAD: "custom block", 0x40000BAD: "custom block"}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 END_OF_OPTIONS, NO_OPERATION, WINDOW_SCALE, LARGEST_SCALE = 0, 1, 3, 14
@@ -113,18 +134,43 @@ def toy_capture(packets) -> Capture:
 
 
 def _read(path, data, damage=None):
-    frames, cut = _frames(path, data)
-    start = int(frames["time_ns"][0]) if len(frames["time_ns"]) else 0
-    seconds = (frames["time_ns"] - start) / 1e9
-    table, headers, skipped = _decode(data, frames)
-    table.insert(0, "time", seconds[table.index.to_numpy() - 1])
-    stream, side = _streams(table, headers["flags"])
-    table.insert(1, "stream", stream)
-    table.insert(2, "host", _hosts(stream, side, headers["flags"]))
-    headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": side}
-    return Capture(str(path), table, len(seconds), skipped, pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max()) if len(seconds) else 0.0,
-                   "; ".join(filter(None, (cut, damage))) or None, data, headers)
+    parts, decoded, frames, cuts = [], [], 0, []
+    for part in _frames(path, data, cuts):
+        decoded.append(_decode(data, part, frames + 1))
+        frames += len(part["at"])
+        parts.append({name: part[name] for name in ("at", "captured", "time_ns", "timeless")})
+    columns, addresses = _joined(decoded)
+    parts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    time_ns = _filled(parts["time_ns"], parts["timeless"])
+    start = int(time_ns[0]) if frames else 0
+    seconds = (time_ns - start) / 1e9
+    segments = _segments(columns, addresses, seconds)
+    headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
+    headers |= {"frame_at": parts["at"], "frame_captured": parts["captured"], "side": segments.pop("side").to_numpy()}
+    skipped = sum((left.skipped for _, left in decoded), Counter())
+    return Capture(str(path), segments, frames, dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
+                   float(seconds.max()) if frames else 0.0, "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+
+
+def _filled(time_ns, timeless):
+    """The times, with that of the frame before in place of a missing one."""
+    if timeless.any():
+        last = np.maximum.accumulate(np.where(timeless, -1, np.arange(len(time_ns))))
+        time_ns = time_ns[np.where(last < 0, np.argmin(timeless), last)]
+    return time_ns
+
+
+def _segments(columns, addresses, seconds):
+    """The table of `Capture.segments`, and `side`: 0 or 1 for the two ends of a stream."""
+    frame = pd.Index(columns["frame"], name="frame")
+    endpoints = [columns[address] << 16 | columns[port] for address, port in (("src", "sport"), ("dst", "dport"))]
+    stream, side = _streams(*endpoints, columns["flags"], columns["seq"], columns["ack"])
+    return pd.DataFrame({
+        "time": seconds[columns["frame"] - 1], "stream": stream, "host": _hosts(stream, side, columns["flags"]),
+        "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
+        "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
+        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
+        "side": side}, frame, copy=False)
 
 
 def _load(path):
@@ -165,40 +211,52 @@ def _gunzip(data, step=1 << 12):
 
 # Containers: where each frame lies in the file
 
-def _frames(path, data):
-    """Arrays `at`, `captured`, `length`, `time_ns`, `link` (one entry a frame), and where the file was cut."""
+def _frames(path, data, cuts):
+    """The frames of the file, in chunks: arrays `at`, `captured`, `length`, `time_ns`, `timeless`, `link`.
+
+    Where the file is cut, the reason is added to `cuts`.
+    """
     magic = data[:4].tobytes()
     if magic == b"\x0a\x0d\x0d\x0a":
-        return _pcapng_frames(path, data)
+        return _pcapng_frames(path, data, cuts)
     for order in "<>":
         for value, resolution in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1)):
             if magic == struct.pack(order + "I", value):
-                return _pcap_frames(path, data, order, resolution)
+                return _pcap_frames(path, data, cuts, order, resolution)
     reason = "the file is empty" if not len(data) else f"not a pcap or pcapng file (it begins with {magic.hex(' ')})"
     raise CaptureError(path, 0, reason)
 
 
-def _pcap_frames(path, data, order, resolution):
+def _pcap_frames(path, data, cuts, order, resolution):
     if len(data) < 24:
         raise CaptureError(path, len(data), "the pcap file header is cut short")
     link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
-    offsets, cut = _records(data, struct.Struct(order + "I"))
-    record = _structures(data, offsets, RECORD.newbyteorder(order))
-    time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
-    return {"at": offsets + 16, "captured": record["captured"].astype(np.int64),
-            "length": record["length"].astype(np.int64), "time_ns": time_ns, "link": np.full(len(offsets), link)}, cut
+    offsets, cut = _records(data, order)
+    for chunk in _chunks(offsets):
+        record = _structures(data, chunk, RECORD.newbyteorder(order))
+        time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
+        yield {"at": chunk + 16, "captured": record["captured"].astype(np.int64), "length": record["length"].astype(np.int64),
+               "time_ns": time_ns, "timeless": np.zeros(len(chunk), bool), "link": np.full(len(chunk), link)}
+    cuts += [cut] if cut else []
 
 
-def _records(data, size):
+def _chunks(offsets):
+    """`offsets` in pieces whose columns fit a processor's cache; at least one, maybe empty."""
+    return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
+
+
+def _records(data, order):
     """Where the records of a pcap file begin; and where and why that ends before the file does, or None."""
-    buffer, end, captured_at = data.data, len(data), size.unpack_from
-    offsets, at = array("q"), 24
-    add = offsets.append
+    captured_at, buffer, end = struct.Struct(order + "I").unpack_from, data.data, len(data)
+    offsets, runs, at = array("q"), _Runs(*_likely_records(data, order)), 24
     while at + 16 <= end:
+        at = runs.take(at, offsets)
+        if at + 16 > end:
+            break
         captured = captured_at(buffer, at + 8)[0]
         if captured > LARGEST_FRAME or at + 16 + captured > end:
             break
-        add(at)
+        offsets.append(at)
         at += 16 + captured
     cut = None
     if at + 16 > end > at:
@@ -207,7 +265,49 @@ def _records(data, size):
         cut = f"byte {at}: a record claims {captured} bytes; the file is damaged from here on"
     elif at < end:
         cut = f"byte {at}: frame {len(offsets) + 1} is cut short"
-    return np.frombuffer(offsets, np.int64), cut
+    return np.array(offsets, np.int64), cut
+
+
+def _likely_records(data, order):
+    """Where records of a pcap file may begin, and end: the first byte of the time is that of the first record's."""
+    high, zeros = (3, (10, 11, 14, 15)) if order == "<" else (0, (8, 9, 12, 13))
+    first = data[24 + high] if len(data) >= 40 else 0
+    found = [_places(data[begin + high:begin + SLAB + high] == first) + begin for begin in range(24, len(data) - 15, SLAB)]
+    begins = np.concatenate([np.empty(0, np.int64), *found])
+    begins = begins[begins + 16 <= len(data)]
+    for place in zeros:
+        begins = begins[data[begins + place] == 0]
+    captured = _structures(data, begins + 8, np.dtype(order + "u4"))
+    ends = begins + 16 + captured
+    return begins[ends <= len(data)], ends[ends <= len(data)]
+
+
+def _places(mask):
+    return np.flatnonzero(mask).astype(np.int64)
+
+
+class _Runs:
+    """Runs of records, each of which begins where the one before ends, found in the whole file at once.
+
+    `begins`, `ends`: where a record may begin, in order, and where it would end. It is a guess: where it is wrong, runs
+    are short. A run is taken only from where a record is known to begin.
+    """
+
+    def __init__(self, begins, ends):
+        followed = np.isin(ends, begins, assume_unique=True)
+        followed[-1:] = True
+        self.begins, self.ends = begins[followed], ends[followed]
+        self.breaks = np.flatnonzero(self.ends[:-1] != self.begins[1:])
+
+    def take(self, at, offsets):
+        """Add to `offsets` the run that begins at `at`, and return where it ends: `at` where there is none."""
+        row = int(np.searchsorted(self.begins, at))
+        if row == len(self.begins) or self.begins[row] != at:
+            return at
+        place = np.searchsorted(self.breaks, row)
+        last = int(self.breaks[place]) if place < len(self.breaks) else len(self.begins) - 1
+        offsets.frombytes(self.begins[row:last + 1].tobytes())
+        return int(self.ends[last])
 
 
 def _structures(data, at, dtype):
@@ -217,42 +317,50 @@ def _structures(data, at, dtype):
     return np.lib.stride_tricks.sliding_window_view(data, dtype.itemsize)[at].view(dtype)[:, 0]
 
 
-def _pcapng_frames(path, data):
+def _pcapng_frames(path, data, cuts):
     """As `_frames`: one section after the other, each with its own byte order and interfaces."""
-    parts, at, cut = [], 0, None
-    while at < len(data) and cut is None:
+    at, cut, runs = 0, None, {}
+    while at < len(data) and not cuts:
         order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(data[at + 8:at + 12].tobytes())
         if order is None and not at and len(data) >= 12:
             raise CaptureError(path, 8, "the section header has no byte-order magic")
         if order is None:
             whole = at + 12 <= len(data)
             cut = f"byte {at}: a {'section header has no byte-order magic' if whole else 'block header is cut short'}"
+            cuts.append(cut)
             break
-        offsets, interfaces, at, cut = _blocks(data, at, order)
-        part, damage = _packets(data, offsets, order, interfaces)
-        parts.append(part)
-        cut = damage or cut
+        if order not in runs:
+            runs[order] = _Runs(*_likely_packets(data, order))
+        offsets, interfaces, at, cut = _blocks(data, at, order, runs[order])
+        for first, chunk in enumerate(_chunks(offsets)):
+            part, damage = _packets(data, chunk, first * CHUNK, order, interfaces)
+            yield part
+            if damage:
+                cut = damage
+                break
+        cuts += [cut] if cut else []
     if not at:
         raise CaptureError(path, 0, f"no whole block in the file ({cut})")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, cut
 
 
-def _blocks(data, begin, order):
-    """The blocks of the section at `begin`: where its packet blocks are, its interfaces, its end, and why it is cut.
+def _blocks(data, begin, order, runs):
+    """The blocks of the section at `begin`: where those with frames are, its interfaces, its end, and why it is cut.
 
-    An interface comes with the number of packet blocks before it, which can't name it.
+    An interface comes with the number of frames before it, which can't name it.
     """
-    words = data[:len(data) // 4 * 4].view(order + "u4").astype("=u4", copy=False).data
-    offsets, interfaces, at, end, kind, size = array("q"), [], begin, len(data), 0, 0
-    add = offsets.append
+    head, buffer, end = struct.Struct(order + "II").unpack_from, data.data, len(data)
+    offsets, interfaces, at, kind, size = array("q"), [], begin, 0, 0
     while at + 12 <= end:
-        kind, size = words[at >> 2], words[(at >> 2) + 1]
+        at = runs.take(at, offsets)
+        if at + 12 > end:
+            break
+        kind, size = head(buffer, at)
         if size < 12 or size & 3 or at + size > end or kind == SECTION and at > begin:
             break
-        if kind in PACKETS:
-            add(at)
+        if kind in PACKETS or kind in NO_PACKETS:
+            offsets.append(at)
         elif kind == 1:
-            interfaces.append((len(offsets), *_interface(data.data, at, size, order)))
+            interfaces.append((len(offsets), *_interface(buffer, at, size, order)))
         at += size
     if at == end or kind == SECTION and begin < at <= end - 12:
         cut = None
@@ -262,7 +370,18 @@ def _blocks(data, begin, order):
         cut = f"byte {at}: a block claims {size} bytes; the file is damaged from here on"
     else:
         cut = f"byte {at}: a block is cut short"
-    return np.frombuffer(offsets, np.int64), interfaces, at, cut
+    return np.array(offsets, np.int64), interfaces, at, cut
+
+
+def _likely_packets(data, order):
+    """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
+    words = data[:len(data) // 4 * 4].view(order + "u4")
+    found = [_places(words[begin:begin + SLAB] == 6) + begin for begin in range(0, len(words), SLAB)]
+    begins = np.concatenate([np.empty(0, np.int64), *found])
+    begins = begins[begins + 8 <= len(words)]
+    size = words[begins + 1].astype(np.int64)
+    possible = (size >= 32) & (size & 3 == 0) & (begins * 4 + size <= len(data))
+    return begins[possible] * 4, (begins * 4 + size)[possible]
 
 
 def _interface(buffer, at, size, order):
@@ -282,28 +401,34 @@ def _interface(buffer, at, size, order):
     return link, snap, per_second, offset
 
 
-def _packets(data, offsets, order, interfaces):
-    """The frames of the packet blocks at `offsets`, as in `_frames`, as far as they are sound; and why no further."""
+def _packets(data, offsets, first, order, interfaces):
+    """The frames of the blocks at `offsets`, as in `_frames`, as far as they are sound; and why no further.
+
+    `first`: how many blocks there are before these in the section.
+    """
     block = _structures(data, offsets, BLOCK.newbyteorder(order))
     kind, simple, size = block["kind"], block["kind"] == 3, block["size"].astype(np.int64)
-    header = np.where(simple, 12, 28)
+    bare = ~np.isin(kind, PACKETS)
+    header = np.select([simple, bare], [12, 8], 28)
     whole = size >= header + 4
-    packet = np.zeros(len(block), PACKET)
-    packet[whole & ~simple] = _structures(data, offsets[whole & ~simple] + BLOCK.itemsize, PACKET.newbyteorder(order))
+    packet, rows = np.zeros(len(block), PACKET), np.flatnonzero(whole & ~simple & ~bare)
+    packet[rows] = _structures(data, offsets[rows] + BLOCK.itemsize, PACKET.newbyteorder(order))
     number = np.where(kind == 2, block["interface"] >> (16 * (order == ">")) & 0xFFFF, block["interface"])
-    number = np.where(simple, 0, number).astype(np.int64)
+    number = np.where(simple | bare, 0, number).astype(np.int64)
     described = np.array([before for before, *_ in interfaces] or [0])
-    known = (number < len(interfaces)) & (described[np.minimum(number, len(described) - 1)] <= np.arange(len(block)))
+    known = (number < len(interfaces)) & (
+        described[np.minimum(number, len(described) - 1)] <= first + np.arange(len(block)))
     link, snap = (np.array(values)[np.where(known, number, 0)] for values in zip(
         *((link, snap) for _, link, snap, *_ in interfaces or [(0, -1, 0)])))
-    length = np.where(simple, block["interface"], packet["length"]).astype(np.int64)
+    length = np.select([simple, bare], [block["interface"], size - 12], packet["length"]).astype(np.int64)
     snapped = np.where(snap > 0, np.minimum(snap, length), length)
-    captured = np.where(simple, np.minimum(snapped, size - 16), packet["captured"])
-    faults = np.select([~whole, ~known, captured > size - header - 4], [1, 2, 3])
+    captured = np.select([simple, bare], [np.minimum(snapped, size - 16), size - 12], packet["captured"]).astype(np.int64)
+    faults = np.select([~whole, ~known & ~bare, captured > size - header - 4], [1, 2, 3])
     sound = int(np.argmax(faults > 0)) if faults.any() else len(offsets)
     rows = slice(sound)
     part = {"at": (offsets + header)[rows], "captured": captured[rows], "length": length[rows],
-            "time_ns": _time_ns(packet[rows], number[rows], simple[rows], interfaces), "link": link[rows]}
+            "time_ns": _time_ns(packet[rows], number[rows], (simple | bare)[rows], interfaces),
+            "timeless": bare[rows], "link": np.where(bare, -kind.astype(np.int64), link)[rows]}
     if sound == len(offsets):
         return part, None
     return part, f"byte {offsets[sound]}: " + (
@@ -333,53 +458,79 @@ def _time_ns(packet, number, simple, interfaces):
 class _Frames:
     """The frames still being decoded: `number` of each, `at` where its next header begins, `end` of its bytes."""
 
-    def __init__(self, data, frames):
-        self.data, self.skipped = data, {}
-        self.number = np.arange(1, len(frames["at"]) + 1)
+    def __init__(self, data, frames, first):
+        self.data, self.skipped = data, Counter()
+        self.number = np.arange(first, first + len(frames["at"]))
         self.at, self.end = frames["at"].copy(), frames["at"] + frames["captured"]
         self.wire_end = frames["at"] + frames["length"]
         self.link = frames["link"]
 
-    def keep(self, mask, reason, codes=None):
-        """Drop the frames outside `mask`, counting them under `reason`: one text, or a function of each one's code."""
+    def keep(self, mask, reason, values=None):
+        """Drop the frames outside `mask`, counting them under `reason`: a text, or a function from `values` to texts."""
         if mask.all():
             return
-        out = np.zeros((~mask).sum(), int) if codes is None else codes[~mask]
-        for code, count in zip(*np.unique(out, return_counts=True)):
-            name = reason if codes is None else reason(int(code))
-            self.skipped[name] = self.skipped.get(name, 0) + int(count)
-        for name in [key for key, value in vars(self).items() if isinstance(value, np.ndarray) and key != "data"]:
+        lost = Counter({None: int((~mask).sum())} if values is None else values[~mask].tolist())
+        for value, count in lost.items():
+            self.skipped[reason if values is None else reason(value)] += count
+        for name in self._columns():
             setattr(self, name, getattr(self, name)[mask])
+
+    def take(self, mask):
+        """Take the frames of `mask` out of these, and return them."""
+        taken = copy(self)
+        for name in self._columns():
+            setattr(taken, name, getattr(self, name)[mask])
+            setattr(self, name, getattr(self, name)[~mask])
+        return taken
+
+    def put(self, *taken):
+        """Put back what `take` took, every frame in its place."""
+        order = np.argsort(np.concatenate([part.number for part in (self, *taken)]), kind="stable")
+        for name in self._columns():
+            setattr(self, name, np.concatenate([getattr(part, name) for part in (self, *taken)])[order])
+
+    def _columns(self):
+        return [name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name != "data"]
 
     def header(self, dtype, rows=slice(None)):
         """The header of type `dtype` that begins at `at` in each of `rows`, as a structured array."""
         return _structures(self.data, self.at[rows], dtype)
 
 
-def _decode(data, frames):
-    """The segments table without time, stream and host; header arrays beside it; skipped frames by reason."""
-    left = _Frames(data, frames)
+def _decode(data, frames, first):
+    """The columns of the segments in `frames`, of which the first is number `first`; and the `_Frames` they come from."""
+    left = _Frames(data, frames, first)
     _pass_link(left)
     _pass_ip(left)
+    _pass_tunnels(left)
+    left.keep(left.protocol == 6, _protocol_name, left.protocol)
     left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
     left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
+    _addresses(left)
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
-    sound = (header_length >= 20) & (left.at + header_length <= left.wire_end)
-    left.keep(sound, "malformed TCP header")
-    tcp, header_length = tcp[sound], header_length[sound]
-    tcp_at, payload_at = left.at, left.at + header_length
-    length = np.maximum(left.wire_end - payload_at, 0)
-    captured = np.clip(left.end - payload_at, 0, length)
-    table = pd.DataFrame({
-        "src": pd.Categorical.from_codes(left.src, left.addresses), "sport": tcp["sport"].astype(np.int64),
-        "dst": pd.Categorical.from_codes(left.dst, left.addresses), "dport": tcp["dport"].astype(np.int64),
-        "seq": tcp["seq"].astype(np.uint32), "ack": tcp["ack"].astype(np.uint32),
-        "flags": _flags(tcp["offset_flags"]), "length": length}, index=pd.Index(left.number, name="frame"))
-    headers = {"flags": (tcp["offset_flags"] & 0x1FF).astype(np.int16), "tcp_at": tcp_at, "payload_at": payload_at,
-               "payload_captured": captured, "window": tcp["window"].astype(np.int32)}
-    headers["scale"] = _window_scales(data, headers["flags"], tcp_at + TCP.itemsize, np.minimum(payload_at, left.end))
-    return table, headers, left.skipped
+    sound = header_length >= 20
+    flags = np.where(sound, tcp["offset_flags"] & 0x1FF, 0).astype(np.int16)
+    payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
+    length = left.wire_end - payload_at
+    return {"frame": left.number, "src": left.src, "sport": tcp["sport"].astype(np.int64), "dst": left.dst,
+            "dport": tcp["dport"].astype(np.int64), "seq": tcp["seq"].astype(np.uint32),
+            "ack": tcp["ack"].astype(np.uint32), "flags": flags, "length": length, "payload_at": payload_at,
+            "payload_captured": np.clip(left.end - payload_at, 0, length), "window": tcp["window"].astype(np.int32),
+            "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, left
+
+
+def _joined(decoded):
+    """The columns of all chunks in one; `src` and `dst` as positions in `addresses`, the texts of all addresses."""
+    columns = {name: np.concatenate([part[name] for part, _ in decoded]) for name in decoded[0][0]}
+    numbers = [np.unique(np.concatenate([getattr(left, name) for _, left in decoded])) for name in ("unique4", "unique6")]
+    for name in ("src", "dst"):
+        columns[name] = np.concatenate([np.concatenate([
+            np.searchsorted(numbers[0], left.unique4), len(numbers[0]) + np.searchsorted(numbers[1], left.unique6)])[part[name]]
+            for part, left in decoded])
+    texts = [str(ipaddress.IPv4Address(number)) for number in numbers[0].tolist()]
+    texts += [str(ipaddress.IPv6Address(number.ljust(16, b"\0"))) for number in numbers[1].tolist()]
+    return columns, pd.Index(texts, dtype="str")
 
 
 def _window_scales(data, flags, at, end):
@@ -396,35 +547,28 @@ def _window_scales(data, flags, at, end):
     return scales
 
 
-def _flags(offset_flags):
-    codes, where = np.unique(offset_flags & 0x1FF, return_inverse=True)
+def _flags(flags):
+    codes = np.flatnonzero(np.bincount(flags, minlength=1 << len(FLAG_LETTERS)))
     names = ["".join(letter for bit, letter in enumerate(FLAG_LETTERS) if code >> bit & 1) for code in codes]
-    return pd.Categorical.from_codes(where, names)
+    return pd.Categorical.from_codes(np.searchsorted(codes, flags), names)
 
 
 def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
-    known = np.isin(left.link, list(LINKS))
-    left.keep(known, "link type {}".format, left.link)
-    left.ethertype = np.zeros(len(left.at), np.int64)
-    for kind, dtype in {"ethernet": ETHERNET, "cooked 1": COOKED_1, "cooked 2": COOKED_2,
-                        "loopback": LOOPBACK, "raw": VERSION}.items():
+    left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
+    left.ethertype = np.full(len(left.at), NO_IP)
+    for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC}.items():
+        left.ethertype[_is(left, kind)] = wrapper
+    for kind, dtype in {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}.items():
         left.keep(~_is(left, kind) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
         rows = np.flatnonzero(_is(left, kind))
         header = left.header(dtype, rows)
         if kind == "raw":
-            left.ethertype[rows] = np.select([header["version_ihl"] >> 4 == 4, header["version_ihl"] >> 4 == 6],
-                                             [0x0800, 0x86DD], 0)
+            left.ethertype[rows] = _of_version(header["version_ihl"])
             continue
         left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
         left.at[rows] += dtype.itemsize
-    while (tagged := np.isin(left.ethertype, TAGS)).any():
-        left.keep(~tagged | (left.at + VLAN.itemsize <= left.end), "cut inside the VLAN tag")
-        rows = np.flatnonzero(np.isin(left.ethertype, TAGS))
-        left.ethertype[rows] = left.header(VLAN, rows)["type"]
-        left.at[rows] += VLAN.itemsize
-    ip = np.isin(left.ethertype, list(ETHERTYPES))
-    left.keep(ip, _ethertype_name, left.ethertype)
+    _pass_wrappers(left)
 
 
 def _is(left, kind):
@@ -437,32 +581,145 @@ def _family(family):
     return np.select([family == number for number in FAMILIES], list(FAMILIES.values()), 0)
 
 
+def _link_name(link):
+    return NO_PACKETS.get(-link, f"link type {link}")
+
+
+def _of_version(version_ihl):
+    """Ether types for the IP versions that the first bytes of packets tell."""
+    return np.select([version_ihl >> 4 == 4, version_ihl >> 4 == 6], [0x0800, 0x86DD], NO_IP)
+
+
+def _pass_wrappers(left):
+    """Move every frame past all that stands between its link header and IP, and leave those that carry IP."""
+    unwrapped = []
+    while not (ip := np.isin(left.ethertype, (0x0800, 0x86DD))).all():
+        if ip.any():
+            unwrapped.append(left.take(ip))
+        left.keep(np.isin(left.ethertype, list(WRAPPERS)), _ethertype_name, left.ethertype)
+        for kind, (dtype, name, unwrap) in WRAPPERS.items():
+            if not (left.ethertype == kind).any():
+                continue
+            left.keep((left.ethertype != kind) | (left.at + dtype.itemsize <= left.end), f"cut inside the {name}")
+            rows = np.flatnonzero(left.ethertype == kind)
+            unwrap(left, rows, left.header(dtype, rows))
+    left.put(*unwrapped)
+
+
+def _pass_typed(left, rows, header):
+    """Ethernet and VLAN tags: a type of 1500 or less is the length of an IEEE 802.3 frame."""
+    left.at[rows] += header.dtype.itemsize
+    kind = header["type"].astype(np.int64)
+    short = kind <= LARGEST_802_3
+    _end_at(left, rows[short], left.at[rows[short]] + kind[short])
+    left.ethertype[rows] = np.where(short, IN_LOGICAL_LINK, kind)
+
+
+def _pass_logical_link(left, rows, header):
+    """IEEE 802.2: IP's own access point, or the ether type that SNAP gives (RFC 1042)."""
+    organisation = header["organisation"]
+    snap = (header["saps"] == 0xAAAA) & (header["control"] == 3) & (organisation[:, :2] == 0).all(axis=1) \
+        & np.isin(organisation[:, 2], (0, 0xF8))
+    own = (header["saps"] == 0x0606) & (header["control"] == 3)
+    left.at[rows] += np.where(own, 3, header.dtype.itemsize)
+    snap &= header["type"] > LARGEST_802_3
+    left.ethertype[rows] = np.where(own, 0x0800, np.where(snap, header["type"], IEEE_802_3))
+
+
+def _pass_cisco_hdlc(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+
+
+def _pass_pppoe(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = IN_PPP
+
+
+def _pass_ppp(left, rows, header):
+    """PPP's protocol, of one byte or two, may follow the HDLC address; Cisco's HDLC has other addresses (RFC 1661, 1662)."""
+    word = header["protocol"].astype(np.int64)
+    framed, cisco = word == 0xFF03, np.isin(word, (0x0F00, 0x8F00))
+    compressed = (word >> 8 & 1 == 1) & ~framed
+    protocol = np.where(compressed, word >> 8, word)
+    left.at[rows] += np.select([cisco, compressed], [0, 1], 2)
+    left.ethertype[rows] = np.select(
+        [framed, cisco, *[protocol == number for number in PPP_PROTOCOLS]],
+        [IN_PPP, IN_CISCO_HDLC, *PPP_PROTOCOLS.values()], OTHER_PPP + protocol)
+
+
+def _pass_label(left, rows, header):
+    """MPLS: what follows the bottom of the label stack tells its IP version itself (RFC 3032)."""
+    left.at[rows] += header.dtype.itemsize - 1
+    bottom = header["bottom"] & 1 == 1
+    left.ethertype[rows] = np.where(bottom, _of_version(header["version_ihl"]), left.ethertype[rows])
+
+
+def _pass_gre(left, rows, header):
+    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637)."""
+    flags = header["flags_version"]
+    optional = (flags & 0xC000 > 0).astype(np.int64) + (flags & 0x2000 > 0) + (flags & 0x1000 > 0) + (flags & 0x0080 > 0)
+    left.at[rows] += header.dtype.itemsize + 4 * optional
+    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+
+
+def _pass_vxlan(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = IN_ETHERNET
+
+
+def _pass_geneve(left, rows, header):
+    """Geneve: its options' length counts words (RFC 8926)."""
+    left.at[rows] += header.dtype.itemsize + 4 * (header["version_options"] & 0x3F).astype(np.int64)
+    left.ethertype[rows] = header["type"]
+
+
+def _pass_gtp(left, rows, header):
+    """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
+    numbered = header["flags"] & 0x07 > 0
+    left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
+    packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
+    left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)
+
+
+WRAPPERS = {
+    IN_ETHERNET: (ETHERNET, "link header", _pass_typed), 0x8100: (VLAN, "VLAN tag", _pass_typed),
+    0x88A8: (VLAN, "VLAN tag", _pass_typed), 0x9100: (VLAN, "VLAN tag", _pass_typed),
+    IN_LOGICAL_LINK: (LOGICAL_LINK, "IEEE 802.2 header", _pass_logical_link),
+    IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
+    IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
+    0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre),
+    IN_VXLAN: (VXLAN, "VXLAN header", _pass_vxlan), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
+    IN_GTP: (GTP, "GTP header", _pass_gtp)}
+
+
 def _ethertype_name(kind):
-    names = {0x0806: "ARP", 0x88CC: "LLDP", 0: "not IP"}
+    names = {0x0806: "ARP", 0x88CC: "LLDP", NO_IP: "not IP"}
+    if kind >= OTHER_PPP:
+        return f"not IP (PPP protocol 0x{kind - OTHER_PPP:04x})"
     return names.get(kind, f"not IP (type 0x{kind:04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")
 
 
 def _pass_ip(left):
-    """Move every frame past its IP header, and leave those that carry TCP, with `src`, `dst` and `addresses`."""
-    four = left.ethertype == 0x0800
-    left.keep(left.at + np.where(four, IPV4.itemsize, IPV6.itemsize) <= left.end, "cut inside the IP header")
-    four = left.ethertype == 0x0800
-    version = left.header(VERSION)["version_ihl"] >> 4
-    left.keep(version == np.where(four, 4, 6), "malformed IP header")
+    """Move every frame past its IP header, at `ip_at`, with the `protocol` that follows; leave no later fragments."""
+    left.keep(left.at < left.end, "cut inside the IP header")
+    version = _of_version(left.data[left.at])
+    left.keep((version == 0x86DD) | (version == 0x0800) & (left.ethertype == 0x0800), "malformed IP header")
+    left.ethertype = _of_version(left.data[left.at])
+    header_length = np.where(left.ethertype == 0x0800, IPV4.itemsize, IPV6.itemsize)
+    left.keep(left.at + header_length <= left.end, "cut inside the IP header")
     rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
-    header4, header6 = left.header(IPV4, rows4), left.header(IPV6, rows6)
-    _addresses(left, rows4, header4, rows6, header6)
-    size = len(left.at)
+    size, left.ip_at = len(left.at), left.at.copy()
     left.protocol, left.fragment, left.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
-    _pass_ipv4(left, rows4, header4)
-    _pass_ipv6(left, rows6, header6)
-    snapped = (left.ethertype == 0x86DD) & (left.end < left.wire_end)
-    left.keep(left.sound, ("malformed IP header", "cut inside the IP header").__getitem__, snapped.astype(int))
+    _pass_ipv4(left, rows4)
+    _pass_ipv6(left, rows6)
+    left.keep(left.sound, lambda cut: "cut inside the IP header" if cut else "malformed IP header",
+              (left.ethertype == 0x86DD) & (left.end < left.wire_end))
     left.keep(~left.fragment, "IP fragment after the first")
-    left.keep(left.protocol == 6, _protocol_name, left.protocol)
 
 
-def _pass_ipv4(left, rows, header):
+def _pass_ipv4(left, rows):
+    header = left.header(IPV4, rows)
     header_length = (header["version_ihl"] & 0xF).astype(np.int64) * 4
     total = header["total_length"].astype(np.int64)
     offloaded = total == 0
@@ -471,6 +728,7 @@ def _pass_ipv4(left, rows, header):
     left.fragment[rows] = header["flags_offset"] & 0x1FFF != 0
     _end_at(left, rows, np.where(offloaded, left.wire_end[rows], left.at[rows] + total))
     left.at[rows] += header_length
+    _pass_extensions(left, rows)
 
 
 def _end_at(left, rows, ip_end):
@@ -479,11 +737,18 @@ def _end_at(left, rows, ip_end):
     left.end[rows] = np.minimum(left.end[rows], left.wire_end[rows])
 
 
-def _pass_ipv6(left, rows, header):
+def _pass_ipv6(left, rows):
+    header = left.header(IPV6, rows)
     payload = header["payload_length"].astype(np.int64)
     left.protocol[rows] = header["next_header"]
     left.at[rows] += IPV6.itemsize
     _end_at(left, rows, np.where(payload == 0, left.wire_end[rows], left.at[rows] + payload))
+    _pass_extensions(left, rows)
+
+
+def _pass_extensions(left, rows):
+    """Move the frames `rows` past the extension headers of IPv6, which follow IPv4 too (RFC 4302: authentication)."""
+    rows = rows[left.protocol[rows] != 6]
     while len(rows := rows[np.isin(left.protocol[rows], list(EXTENSIONS)) & ~left.fragment[rows]]):
         left.sound[rows] = left.at[rows] + 8 <= left.end[rows]
         rows = rows[left.sound[rows]]
@@ -496,18 +761,41 @@ def _pass_ipv6(left, rows, header):
         left.at[rows] += step
 
 
-def _addresses(left, rows4, header4, rows6, header6):
-    """Number the addresses: `src` and `dst` are positions in the texts of `addresses`."""
-    both4 = np.concatenate([header4["src"], header4["dst"]]).astype(np.uint32)
-    both6 = np.concatenate([header6["src"], header6["dst"]])
-    unique4, code4 = np.unique(both4, return_inverse=True)
-    unique6, code6 = np.unique(both6.view("S16") if len(both6) else np.empty(0, "S16"), return_inverse=True)
-    texts = [str(ipaddress.IPv4Address(int(value))) for value in unique4]
-    texts += [str(ipaddress.IPv6Address(value.ljust(16, b"\0"))) for value in unique6.tolist()]
+def _tunnelled(left):
+    """What stands between each frame's IP header and the next one it carries: an ether type, or NO_IP."""
+    numbers, kinds = list(TUNNELS), list(TUNNELS.values())
+    carried = np.select([left.protocol == number for number in numbers], kinds, NO_IP)
+    rows = np.flatnonzero((left.protocol == 17) & (left.at + UDP.itemsize < left.end))
+    header = left.header(UDP, rows)
+    for port, kind in UDP_PORTS.items():
+        found = rows[(header["dport"] == port) | (header["sport"] == port)]
+        left.at[found] += UDP.itemsize
+        carried[found] = kind
+    return carried
+
+
+def _pass_tunnels(left):
+    """Move every frame whose IP packet carries another one on to the innermost."""
+    while (carried := _tunnelled(left)).any():
+        inner = left.take(carried != NO_IP)
+        inner.ethertype = carried[carried != NO_IP]
+        _pass_wrappers(inner)
+        _pass_ip(inner)
+        left.put(inner)
+
+
+def _addresses(left):
+    """Number the addresses: `src` and `dst` are positions in `unique4` (numbers), and behind them in `unique6` (bytes)."""
+    rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
+    pair4 = _structures(left.data, left.ip_at[rows4] + IPV4.fields["addresses"][1], PAIR_4)
+    pair6 = _structures(left.data, left.ip_at[rows6] + IPV6.fields["addresses"][1], PAIR_6)
+    both6 = np.concatenate([pair6["src"], pair6["dst"]]).view("S16")
+    code4, unique4 = pd.factorize(np.concatenate([pair4["src"], pair4["dst"]]).astype(np.uint32))
+    unique6, code6 = np.unique(both6, return_inverse=True)
     left.src, left.dst = np.zeros(len(left.at), np.int64), np.zeros(len(left.at), np.int64)
     left.src[rows4], left.dst[rows4] = np.split(code4, 2)
     left.src[rows6], left.dst[rows6] = (part + len(unique4) for part in np.split(code6, 2))
-    left.addresses = pd.Index(texts, dtype="str")
+    left.unique4, left.unique6 = unique4, unique6
 
 
 def _protocol_name(number):
@@ -517,21 +805,19 @@ def _protocol_name(number):
 
 # Streams and hosts
 
-def _streams(table, flags):
+def _streams(src, dst, flags, seq, ack):
     """The stream number of each segment, by Wireshark's `tcp.stream` rule, and its side (0 or 1) in the stream.
 
-    Segments between the same two endpoints are one stream, until a SYN without ACK comes whose sequence number
-    differs from the initial one known for its direction.
+    Segments between the same two endpoints (numbers `src`, `dst`) are one stream, until a SYN without ACK comes whose
+    sequence number differs from the initial one known for its direction.
     """
-    src = table["src"].cat.codes.to_numpy().astype(np.int64) << 16 | table["sport"].to_numpy()
-    dst = table["dst"].cat.codes.to_numpy().astype(np.int64) << 16 | table["dport"].to_numpy()
     src, dst = np.split(pd.factorize(np.concatenate([src, dst]))[0], 2)
     pair = pd.factorize(np.minimum(src, dst) << 32 | np.maximum(src, dst))[0]
     side = (src > dst).astype(np.int8)
     order = in_groups(pair)
     begins = np.r_[True, np.diff(pair[order]) > 0][:len(order)]
-    _reopen(begins, side[order], flags[order], *(table[name].to_numpy()[order] for name in ("seq", "ack")))
-    stream = np.empty(len(table), np.int64)
+    _reopen(begins, side[order], flags[order], seq[order], ack[order])
+    stream = np.empty(len(pair), np.int64)
     stream[order] = np.cumsum(begins) - 1
     return pd.factorize(stream)[0].astype(np.int64), side
 

@@ -19,10 +19,14 @@ from helpers.connections import segment_flow
 COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "string", "status": "Int64",
            "version": "string", "framing": "string", "requested": "Float64", "answered": "Float64",
            "finished": "Float64", "response_bytes": "Int64"}
-REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]+) HTTP/(1\.\d)\r?\n")
+REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)\r?\n")
 REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
+REQUEST_CUT = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND) ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
+    rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)\r?))?$")
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
+STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
 HEADER = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE)
 BLANK = re.compile(rb"[\r\n]*")
 HEAD_END = re.compile(rb"\n\r?\n")
@@ -37,7 +41,9 @@ def exchanges(capture):
     `target`, `version` (of the request); `status`; `framing`, how the end of the response is known (`content-length`,
     `chunked`, `until-close`, or `none` where there is no body to end); `requested`, `answered` (first byte of the
     request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the first frame;
-    `response_bytes` (status line, header and body). What was not captured is `<NA>`.
+    `response_bytes` (status line, header and body). What was not captured is `<NA>`. Where frames were cut, a head counts
+    by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line whose target
+    has spaces gives the part before the first, as Wireshark does.
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order); an answer that was not captured doesn't shift the later ones.
     """
@@ -94,7 +100,7 @@ def _exchanges_of(capture, asking, sides):
         answers = _answers(_pieces(capture, answering), _first_seq(answering), requests, _close(answering))
     rows = []
     for number, request in enumerate(requests):
-        method, target, version = (text.decode("latin-1") for text in request.line)
+        method, target, version = (text and text.decode("latin-1") for text in request.line)
         answer, reply = answers.get(number), [None] * 5
         if answer:
             size = None if answer.end is None else answer.end - answer.seq
@@ -160,7 +166,7 @@ def _requests(pieces, first):
     """The requests of one direction, in order."""
     reader, number = _Reader(pieces, first), 0
     while reader.seek(REQUEST_LINE, REQUEST_BEGIN):
-        request = reader.message(REQUEST_LINE, _request_framing)
+        request = reader.message(REQUEST_LINE, REQUEST_CUT, _request_framing)
         if request is not None:
             number += 1
             request.number = None if reader.lost else number
@@ -175,7 +181,7 @@ def _answers(pieces, first, requests, close):
             asked += 1
         answers_it = reader.seq >= requests[asked].ack
         method = requests[asked].method if answers_it else b""
-        answer = reader.message(STATUS_LINE, partial(_response_framing, method))
+        answer = reader.message(STATUS_LINE, STATUS_CUT, partial(_response_framing, method))
         if answer is None or answer.status < 200 and answer.status != 101 or not answers_it:
             continue
         answers[asked] = answer
@@ -215,7 +221,7 @@ class _Reader:
 
     def __init__(self, pieces, first, close=None):
         self.pieces, self.close, self.index, self.offset = pieces, close, 0, 0
-        self.lost, self.next = False, first
+        self.lost, self.next, self.whole = False, first, True
 
     @property
     def seq(self):
@@ -235,12 +241,19 @@ class _Reader:
             self.index, self.offset = self.index + 1, 0
         return False
 
-    def message(self, line, framing):
-        """The message that begins here, or None where no whole head does; `framing(first line, headers)` names its end."""
+    def message(self, line, cut, framing):
+        """The message that begins here, or None where no head does; `framing(first line, headers)` names its end.
+
+        Of a head that was cut with its frame only the first line counts, or what matches `cut` of it.
+        """
         piece, seq, head = self.pieces[self.index], self.seq, self._head(line)
-        if head is None:
+        first = line.match(head) or (None if self.whole else cut.match(head))
+        if first is None:
             return None
-        first = line.match(head).groups()
+        first = first.groups()
+        if not self.whole:
+            self.next = None
+            return _Message(first, None, seq, piece.ack, piece.time)
         headers = {name.lower(): value.strip().lower() for name, value in HEADER.findall(head)}
         message = _Message(first, framing(first, headers), seq, piece.ack, piece.time)
         length = _length(headers) if message.framing == "content-length" else 0
@@ -252,17 +265,19 @@ class _Reader:
         return message
 
     def _head(self, line):
-        """The bytes of the head that begins here, or None, moving on, where no whole head does."""
+        """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame."""
         head, index = bytearray(self.pieces[self.index].data[self.offset:]), self.index
         while not (end := HEAD_END.search(head)) and self._joined(index):
             if len(head) > (LARGEST_HEAD if line.match(head) else LARGEST_LINE) or b"\n" in head and not line.match(head):
                 break
             index += 1
             head += self.pieces[index].data
-        if end and line.match(head):
+        self.whole = bool(end and line.match(head))
+        if self.whole:
             return bytes(head[:end.end()])
+        last = self.pieces[index]
         self.index, self.offset = max(index, self.index + 1), 0
-        return None
+        return bytes(head) if not end and last.seq + len(last.data) < last.end else b""
 
     def _joined(self, index):
         """Whether there is a piece after `index`, and no gap between them."""

@@ -148,12 +148,23 @@ def test_pcapng_time_offset(tmp_path):
 
 def test_pcapng_sections_interfaces_and_blocks(tmp_path, expected):
     """Interfaces are numbered anew in each section, each with a link and a clock of its own; unknown blocks are passed over."""
-    ns, unknown = option(9, b"\x09"), block(0x0BAD, b"whatever")
+    ns, unknown = option(9, b"\x09"), block(0x1BAD, b"whatever")
     data = section() + unknown + interface() + interface(link=101, options=ns)
     data += packet(ETHERNET[0], TIMES[0] // 1000) + packet(ETHERNET[1][14:], TIMES[1], number=1) + unknown
     data += section(">") + interface(">", link=101) + block(5, bytes(12), ">")
     data += b"".join(packet(frame[14:], time // 1000, ">") for frame, time in zip(ETHERNET[2:], TIMES[2:]))
     pd.testing.assert_frame_equal(read(tmp_path, data).segments, expected)
+
+
+@pytest.mark.parametrize("kind, reason", [(9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
+def test_pcapng_records_that_are_no_packets(tmp_path, expected, kind, reason):
+    """They have frame numbers in Wireshark, and no part in the time of the capture."""
+    other, packets = block(kind, b"something"), [packet(data, time // 1000) for data, time in zip(ETHERNET, TIMES)]
+    capture = read(tmp_path, section() + interface() + other + packets[0] + other + b"".join(packets[1:]))
+    assert capture.frames == 12 and capture.skipped == {reason: 2} and capture.start == pd.Timestamp(EPOCH, unit="s", tz="UTC")
+    assert capture.segments.index.tolist() == [2, *range(4, 13)]
+    pd.testing.assert_frame_equal(capture.segments.reset_index(drop=True), expected.reset_index(drop=True))
+    assert read(tmp_path, section() + interface() + other).skipped == {reason: 1}
 
 
 def test_pcapng_obsolete_and_simple_packet_blocks(tmp_path):
@@ -258,6 +269,7 @@ def test_broken_blocks(tmp_path):
 # Links
 
 IP4 = bytes(IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=50000, dport=80, flags="PA", seq=7, ack=9) / b"hello")
+SNAP = b"\xaa\xaa\3\0\0\0"
 IP6 = bytes(IPv6(src="2001:db8::1", dst="2001:db8::100") / TCP(sport=50000, dport=80, flags="PA", seq=7, ack=9) / b"hello")
 LINKS = [
     (1, bytes(Ether(dst="00:00:00:00:00:02", type=0x0800)) + IP4), (1, bytes(Ether(dst="00:00:00:00:00:02", type=0x86DD)) + IP6),
@@ -269,7 +281,22 @@ LINKS = [
     (276, bytes(CookedLinuxV2(proto=0x0800)) + IP4), (276, bytes(CookedLinuxV2(proto=0x86DD)) + IP6),
     *[(link, struct.pack(order + "I", 2) + IP4) for link in (0, 108) for order in "<>"],
     *[(link, struct.pack(order + "I", family) + IP6) for link in (0, 108) for order in "<>" for family in (10, 24, 28, 30)],
-    *[(link, data) for link in (12, 14, 101) for data in (IP4, IP6)], (228, IP4), (229, IP6)]
+    *[(link, data) for link in (12, 14, 101) for data in (IP4, IP6)], (228, IP4), (229, IP6),
+    *[(link, head + data) for link in (9, 50) for head4, head6 in [(b"\xff\x03\0\x21", b"\xff\x03\0\x57"), (b"\0\x21", b"\0\x57"),
+      (b"\x21", b"\x57"), (b"\x0f\0\x08\0", b"\x8f\0\x86\xdd")] for head, data in [(head4, IP4), (head6, IP6)]],
+    (51, b"\x11\0\0\1\0\x2f\0\x21" + IP4), (104, b"\x0f\0\x08\0" + IP4), (104, b"\x0f\0\x86\xdd" + IP6),
+    (104, b"\x0f\0\x88\x47\0\0\1\xff" + IP4), (113, bytes(CookedLinux(proto=4)) + SNAP + b"\x08\0" + IP4),
+    *[(1, bytes(12) + between + IP4) for between in [
+        b"\x88\x64\x11\0\0\1\0\x2f\0\x21", b"\x88\x47\0\0\1\xff", b"\x88\x48\0\0\0\xff\0\0\1\xff", b"\x81\0\0\5\x88\x47\0\0\1\xff",
+        b"\0\x35" + SNAP + b"\x08\0", b"\0\x30\6\6\3", b"\x81\0\0\5\0\x35" + SNAP + b"\x08\0"]],
+    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x2f\0\x57" + IP6), (1, bytes(12) + b"\x08\0" + IP6)]
+TUNNELS = [
+    (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),
+    (IP(proto=47), b"\0\0\x08\0", IP4), (IP(proto=47), b"\xb0\0\x86\xdd" + bytes(12), IP6), (IP(proto=47), b"\x20\0\x88\x47\0\0\0\7\0\0\1\xff", IP4),
+    (IP(proto=47), b"\x30\x81\x88\x0b\0\x31\0\1" + bytes(8) + b"\xff\x03\0\x21", IP4),
+    (IP(proto=47), b"\0\0\x65\x58" + bytes(12) + b"\x81\0\0\5\x08\0", IP4), (IP(proto=51), b"\4\4" + bytes(22), IP4),
+    (IP() / UDP(dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
+    (IP() / UDP(sport=9, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=9), b"\x32\xff\0\x31" + bytes(8), IP6)]
 
 
 @pytest.mark.parametrize("link, frame", LINKS)
@@ -283,17 +310,31 @@ def test_links(tmp_path, link, frame):
     assert capture.payload(1) == b"hello"
 
 
+@pytest.mark.parametrize("outer, between, inner", TUNNELS)
+def test_tunnels(tmp_path, outer, between, inner):
+    """The innermost packet counts, and among other frames every one keeps its place."""
+    row = one(tmp_path, bytes(outer / Raw(between + inner)), 101).segments.loc[1]
+    assert row["src"] == ("10.0.0.1" if inner == IP4 else "2001:db8::1") and row[["sport", "dport", "length"]].tolist() == [50000, 80, 5]
+    between = [IP6, bytes(outer / Raw(between + inner)), bytes(IP() / UDP()), IP4]
+    capture = read(tmp_path, pcap(between, TIMES, link=101))
+    assert capture.segments.index.tolist() == [1, 2, 4] and capture.skipped == {"UDP": 1}
+    assert capture.segments["src"].tolist() == ["2001:db8::1", row["src"], "10.0.0.1"] and capture.payload(2) == b"hello"
+
+
 @pytest.mark.parametrize("link, frame, reason", [
     (147, IP4, "link type 147"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
-    (1, bytes(12) + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"), (1, bytes(12) + b"\x88\x47" + IP4, "not IP (type 0x8847)"),
+    (1, bytes(12) + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"), (1, bytes(12) + b"\x88\xe5" + IP4, "not IP (type 0x88e5)"),
+    (1, bytes(12) + b"\x88\x47\0\0\1\xff\0" + IP4, "not IP"), (1, bytes(12) + b"\x88\x47\0\0\1\xff", "cut inside the MPLS label"),
+    (9, b"\xff\x03\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"), (51, b"\x11\0\0\1\0\x0a\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),
+    (101, bytes(IP(proto=47) / Raw(b"\x20\0\x08\0\0")), "cut inside the IP header"), (101, bytes(IP(proto=47) / Raw(b"\x20\0")), "cut inside the GRE header"),
+    (101, bytes(IP(proto=41) / Raw(IP4)), "malformed IP header"), (101, bytes(IP(proto=4) / IP(proto=4) / IP() / UDP()), "UDP"),
     (101, bytes(IP() / UDP()), "UDP"), (101, bytes(IP() / ICMP()), "ICMP"), (101, b"\x90" + IP4[1:], "not IP"),
     (101, bytes(IP() / ICMP(type=3) / IP(IP4)), "ICMP"), (0, struct.pack("<I", 7) + IP4, "not IP"),
     (101, bytes(IP(proto=89) / b"x"), "IP protocol 89"), (1, bytes(10), "cut inside the link header"),
     (1, bytes(12) + b"\x81\x00\x00", "cut inside the VLAN tag"), (101, b"", "cut inside the link header"),
     (101, IP4[:19], "cut inside the IP header"), (101, IP6[:39], "cut inside the IP header"),
     (1, bytes(12) + b"\x86\xdd" + IP4, "malformed IP header"),
-    (101, b"\x44" + IP4[1:], "malformed IP header"), (101, IP4[:32] + b"\x40" + IP4[33:], "malformed TCP header"),
-    (101, IP4[:32] + b"\xf0" + IP4[33:], "malformed TCP header"), (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
+    (101, b"\x44" + IP4[1:], "malformed IP header"), (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
     (101, IP4[:2] + b"\x00\x1e" + IP4[4:], "malformed TCP header"),
     (101, bytes(IP(frag=3, src="10.0.0.1") / IP4[20:]), "IP fragment after the first")])
 def test_what_is_not_decoded_is_counted_by_reason(tmp_path, link, frame, reason):
@@ -322,6 +363,14 @@ def test_padding_is_no_payload(tmp_path):
     assert capture.segments["length"].tolist() == [0] and capture.payload(1) == b""
     six = bytes(Ether() / IPv6() / TCP(flags="A"))
     assert one(tmp_path, six + bytes(6)).segments["length"].tolist() == [0]
+
+
+def test_tcp_headers_that_lie_about_their_length(tmp_path):
+    """They belong to a stream, as in Wireshark; one below 20 bytes has no flags, and neither has payload."""
+    short, long = IP4[:32] + b"\x40" + IP4[33:], IP4[:32] + b"\xf0" + IP4[33:]
+    capture = read(tmp_path, pcap([short, long], TIMES, link=101))
+    assert capture.skipped == {} and capture.segments["flags"].tolist() == ["", "PA"]
+    assert capture.segments["stream"].tolist() == capture.segments["length"].tolist() == [0, 0] and capture.payload(1) == b""
 
 
 def test_options_of_ip_and_tcp(tmp_path):
@@ -367,10 +416,10 @@ def test_snapped_anywhere(tmp_path):
         capture = one(tmp_path, frame, snap=snap, lengths=[len(frame)])
         assert len(capture.segments) + sum(capture.skipped.values()) == capture.frames == 1
         reason = "link" if snap < 14 else "IP" if snap < 34 else "TCP"
-        if snap < 54:
+        if snap < 50:
             assert capture.skipped == {f"cut inside the {reason} header": 1}
         else:
-            assert capture.segments["length"].tolist() == [5] and capture.payload(1) == b"hello"[:snap - 54]
+            assert capture.segments["length"].tolist() == [5] and capture.payload(1) == b"hello"[:max(snap - 54, 0)]
 
 
 def test_all_flags(tmp_path):

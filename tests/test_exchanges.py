@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scapy.utils import wrpcap
+from scapy.utils import PcapWriter, wrpcap
 from toys import HANDSHAKE, segment, toy
 
 from helpers.captures import read_capture
@@ -218,6 +218,38 @@ def test_frames_cut_at_the_headers(tmp_path):
     wrpcap(str(path), packets, snaplen=110)
     found = exchanges(read_capture(path))
     assert plain(found, ("target", "finished", "response_bytes")) == [("/1", pytest.approx(2.03), len(LARGE)), ("/2", 4.0, len(FIVE))]
+
+
+def cut_frames(path, size, segments):
+    """The capture of these segments after a handshake, with no more than `size` bytes of each one's payload."""
+    frames = [segment(*row) for row in [*HANDSHAKE, *segments]]
+    with PcapWriter(str(path)) as writer:
+        writer.write_header(frames[0])
+        for frame in frames:
+            writer.write_packet(bytes(frame)[:54 + size], sec=int(frame.time), usec=round(frame.time % 1 * 1e6), wirelen=len(frame))
+    return read_capture(path)
+
+
+@pytest.mark.parametrize("captured, line", [
+    (24, ("GET", "/a/target", "1.1", 200)), (21, ("GET", "/a/target", None, 200)), (14, ("GET", "/a/target", None, 200)),
+    (12, ("GET", "/a/targe", None, 200)), (3, None)])
+def test_frames_cut_inside_the_head(tmp_path, captured, line):
+    """The first line says what was asked and answered; how much, and whether anything came between, can't be told."""
+    turns = [("C", get(b"/a/target")), ("S", LARGE), ("C", get(b"/2")), ("S", LARGE)]
+    found = exchanges(cut_frames(tmp_path / "toy.pcap", captured, talk(*turns, piece=1000)))
+    assert plain(found, ("method", "target", "version", "status"))[:1] == ([line] if line else [])
+    assert plain(found, ("nth", "framing", "finished", "response_bytes")) == ([(1, *[None] * 3), (None, *[None] * 3)] if line else [])
+
+
+@pytest.mark.parametrize("cut", [b"OPTIONS rtsp://x/y RT", b"OPTIONS sip:a@b SI", b"GETTING /x HT", b"GET me a beer, and then some", b"EHLO exampl"])
+def test_cut_lines_of_other_protocols(tmp_path, cut):
+    capture = cut_frames(tmp_path / "toy.pcap", len(cut), talk(("C", cut + bytes(100))))
+    assert capture.payload(4) == cut and exchanges(capture).empty
+
+
+def test_targets_with_spaces(rows):
+    """Wireshark's reading: the target ends at the first space."""
+    assert rows(("C", b"GET /a b?c HTTP/1.1\r\n\r\n"), ("S", FIVE), ("C", b"GET  /a HTTP/1.1\r\n\r\n"), ("S", FIVE)) == [("/a", 200), ("", 200)]
 
 
 # Reassembly
