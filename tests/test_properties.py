@@ -2,6 +2,7 @@
 
 import gzip
 import subprocess
+import time
 import tracemalloc
 
 import pandas as pd
@@ -170,3 +171,37 @@ def test_memory_follows_the_file(tmp_path, number):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < (16 << 20) + 500 * len(CLAIMS[number])
+
+
+# Time: in proportion to the file
+
+CROWDS = {
+    "a first line in bytes": lambda: pcap(opened() + spoken("C", b"GET /" + b"y" * 65000, 1)),
+    "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1))}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_crowds_take_seconds(tmp_path, name):
+    """What once took minutes, its time growing with the square, takes a second; the limit leaves room for slow machines."""
+    (tmp_path / name).write_bytes(CROWDS[name]())
+    begun = time.process_time()
+    incident = Incident(read_capture(tmp_path / name))
+    assert len(incident.connections) and incident.states is not None and incident.exchanges is not None
+    assert time.process_time() - begun < 15
+
+
+# What once went wrong
+
+def test_times_of_bytes_grow_with_their_numbers(tmp_path):
+    """The end of a body that came before its head, and stands behind a gap: it is not finished before it is answered."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n" + b"x" * 30
+    early, head = frame("S", PSH | ACK, 1 + len(answer) - 5, 1 + len(GET), b"x" * 5), frame("S", PSH | ACK, 1, 1 + len(GET), answer[:-20])
+    found = exchanges(read(tmp_path / "gap", pcap(opened() + spoken("C", GET) + [early, head]))).iloc[0]
+    assert (found["answered"], found["finished"]) == (0.005, 0.005)
+
+
+def test_a_fin_before_the_answer_does_not_end_it(tmp_path):
+    answer = spoken("S", b"HTTP/1.1 200 OK\r\n\r\nhello", ack=1 + len(GET))
+    capture = read(tmp_path / "fin", pcap(opened() + spoken("C", GET) + [frame("S", FIN | ACK, 1, 1 + len(GET)), *answer]))
+    found = exchanges(capture).iloc[0]
+    assert found["framing"] == "until-close" and found[["finished", "response_bytes"]].isna().all()
