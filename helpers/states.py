@@ -130,16 +130,28 @@ def _restart(capture, ends, stays, time_wait):
     waits = stays[stays["state"] == "TIME_WAIT"]
     peer = waits["peer"] + " " + waits["local"]
     waits = waits[peer.map(heard["time"].groupby(sender).max()) > waits["since"]]
-    wanted = np.isin(sender, peer[waits.index])
-    later = dict(list(heard[wanted].groupby(sender[wanted])))
-    for wait in waits.itertuples():
-        stays.loc[wait.Index, "until"] = _time_wait_ends(wait, later[peer[wait.Index]], time_wait)
+    wanted = pd.Index(sender).isin(peer[waits.index])
+    later, until = _by_sender(heard[wanted], sender[wanted]), []
+    for wait, name in zip(waits.itertuples(), peer[waits.index]):
+        latest, columns = later[name]
+        begin = latest.searchsorted(wait.since, "right")
+        until.append(_time_wait_ends(wait, zip(*(column[begin:] for column in columns)), time_wait))
+    stays.loc[waits.index, "until"] = until
+
+
+def _by_sender(heard, sender):
+    """For each sender: the latest time so far at each of its segments, and their times, flags, numbers and streams."""
+    columns = [heard[name].to_numpy() for name in ("time", "flags", "raw_seq", "stream")]
+    parts = {name: [column[rows] for column in columns] for name, rows in heard.groupby(sender).indices.items()}
+    return {name: (np.maximum.accumulate(part[0]), part) for name, part in parts.items()}
 
 
 def _time_wait_ends(wait, segments, time_wait):
-    """When the TIME_WAIT `wait` ends, given its peer's segments."""
-    until, segments = wait.until, segments[segments["time"] > wait.since]
-    for time, flags, seq, stream in zip(*(segments[name] for name in ("time", "flags", "raw_seq", "stream"))):
+    """When the TIME_WAIT `wait` ends, given its peer's `segments`: (time, flags, sequence number, stream) of each."""
+    until = wait.until
+    for time, flags, seq, stream in segments:
+        if time <= wait.since:
+            continue
         if time >= np.fmin(until, wait.over):
             break
         if not flags & RST:

@@ -175,9 +175,16 @@ def test_memory_follows_the_file(tmp_path, number):
 
 # Time: in proportion to the file
 
+def isn(number):
+    return {"C": 10**5 * number, "S": 10**5 * number}
+
+
+CLOSES = (("S", FIN | ACK, 1, 1), ("C", ACK, 1, 2), ("C", FIN | ACK, 1, 2), ("S", ACK, 2, 2))
 CROWDS = {
     "a first line in bytes": lambda: pcap(opened() + spoken("C", b"GET /" + b"y" * 65000, 1)),
-    "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1))}
+    "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1)),
+    "connections of one pair of endpoints": lambda: pcap([one for number in range(8000) for one in opened(isn=isn(number)) + [
+        frame(*said, isn=isn(number)) for said in CLOSES]])}
 
 
 @pytest.mark.parametrize("name", CROWDS)
