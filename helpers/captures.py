@@ -357,11 +357,14 @@ def _pass_link(left):
             continue
         left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
         left.at[rows] += dtype.itemsize
-    while (tagged := np.isin(left.ethertype, TAGS)).any():
-        left.keep(~tagged | (left.at + VLAN.itemsize <= left.end), "cut inside the VLAN tag")
-        rows = np.flatnonzero(np.isin(left.ethertype, TAGS))
+    rows, cut = np.flatnonzero(np.isin(left.ethertype, TAGS)), np.zeros(len(left.at), bool)
+    while len(rows):
+        cut[rows] = left.at[rows] + VLAN.itemsize > left.end[rows]
+        rows = rows[~cut[rows]]
         left.ethertype[rows] = left.header(VLAN, rows)["type"]
         left.at[rows] += VLAN.itemsize
+        rows = rows[np.isin(left.ethertype[rows], TAGS)]
+    left.keep(~cut, "cut inside the VLAN tag")
     ip = np.isin(left.ethertype, list(ETHERTYPES))
     left.keep(ip, [_ethertype_name(kind) for kind in left.ethertype] if not ip.all() else "")
 

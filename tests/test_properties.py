@@ -11,6 +11,7 @@ from conftest import require
 from fuzz import (
     ACK,
     CLIENT,
+    ETHERNET,
     FIN,
     PSH,
     RST,
@@ -184,7 +185,9 @@ CROWDS = {
     "a first line in bytes": lambda: pcap(opened() + spoken("C", b"GET /" + b"y" * 65000, 1)),
     "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1)),
     "connections of one pair of endpoints": lambda: pcap([one for number in range(8000) for one in opened(isn=isn(number)) + [
-        frame(*said, isn=isn(number)) for said in CLOSES]])}
+        frame(*said, isn=isn(number)) for said in CLOSES]]),
+    "one frame of many tags among many": lambda: pcap([bytes(12) + b"\x08\0" + frame("C", ACK, 1, 1)] * 20000 + [
+        bytes(12) + b"\x81\0\0\0" * 4096], link=ETHERNET)}
 
 
 @pytest.mark.parametrize("name", CROWDS)
