@@ -274,7 +274,7 @@ def _many(number, noun):
 
 
 def _clock(incident, seconds):
-    return (incident.capture.start + pd.Timedelta(seconds=seconds)).strftime("%H:%M:%S UTC")
+    return (incident.capture.start.to_pydatetime(warn=False) + timedelta(seconds=seconds)).strftime("%H:%M:%S UTC")
 
 
 # The page

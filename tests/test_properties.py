@@ -11,6 +11,7 @@ from conftest import require
 from fuzz import (
     ACK,
     CLIENT,
+    CLOSING,
     ETHERNET,
     FIN,
     PSH,
@@ -215,3 +216,9 @@ def test_a_fin_before_the_answer_does_not_end_it(tmp_path):
     capture = read(tmp_path / "fin", pcap(opened() + spoken("C", GET) + [frame("S", FIN | ACK, 1, 1 + len(GET)), *answer]))
     found = exchanges(capture).iloc[0]
     assert found["framing"] == "until-close" and found[["finished", "response_bytes"]].isna().all()
+
+
+def test_a_peak_after_the_last_date_of_pandas(tmp_path):
+    times = [(2**63 - 10**9) // 1000 + number for number in range(7)]
+    capture = read(tmp_path / "late", pcapng(opened() + CLOSING, times=times))
+    assert capture.start.year == 2262 and "Most in TIME_WAIT at 10.0.0.2" in summary(Incident(capture))
