@@ -13,6 +13,7 @@ FIN_TIMEOUT = 60.0
 TIMER_SLACK = 2.0
 NOTHING, NO_LIMIT = np.iinfo(np.int64).min, 1 << 62
 WINDOW_SCALE, LARGEST_SCALE = 3, 14
+LARGEST_WINDOW = 1 << 30
 
 
 def connections(capture, fin_timeout=FIN_TIMEOUT):
@@ -196,11 +197,12 @@ def _first_by(group, rows, values, size):
 def _unwrap(raw, group, steady, initial):
     """`raw` (modulo 2**32) counted from the `initial` of its group, without wrapping.
 
-    Each value is measured from the last `steady` one before it in its group.
+    Each value is measured from the last `steady` one before it in its group that doesn't leap further than any window.
     """
     order = np.argsort(group, kind="stable")
     raw, group, steady = raw[order], group[order], steady[order]
     new = np.diff(group, prepend=-1) > 0
+    steady = steady & (new | (np.abs(_distance(raw, np.r_[0, raw[:-1]][:len(raw)])) <= LARGEST_WINDOW))
     kept = np.where(new & ~steady, initial[group], raw)
     last = np.maximum.accumulate(np.where(steady | new, np.arange(len(raw)), 0))
     before = np.r_[0, last[:-1]][:len(raw)]

@@ -14,6 +14,7 @@ from fuzz import (
     CLOSING,
     ETHERNET,
     FIN,
+    HANDSHAKE,
     PSH,
     RST,
     SYN,
@@ -27,7 +28,7 @@ from fuzz import (
     pcapng,
     spoken,
 )
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from helpers.captures import CaptureError, read_capture
@@ -222,3 +223,18 @@ def test_a_peak_after_the_last_date_of_pandas(tmp_path):
     times = [(2**63 - 10**9) // 1000 + number for number in range(7)]
     capture = read(tmp_path / "late", pcapng(opened() + CLOSING, times=times))
     assert capture.start.year == 2262 and "Most in TIME_WAIT at 10.0.0.2" in summary(Incident(capture))
+
+@bounded
+@example(4, [2**31 + 10], ACK, b"")
+@given(st.integers(3, 7), st.lists(st.integers(1 << 20, (1 << 32) - (1 << 20)), min_size=1, max_size=1),
+       st.sampled_from([ACK, PSH | ACK, FIN | ACK]), st.sampled_from([b"", b"old"]))
+def test_a_stray_of_any_distance_changes_nothing(tmp_path, at, distances, flags, payload):
+    talk = HANDSHAKE + EXCHANGE + spoken("C", GET, seq=1 + len(GET), ack=1 + len(OK)) + [
+        frame("S", FIN | ACK, 1 + len(OK), 1 + 2 * len(GET)), frame("C", FIN | ACK, 1 + 2 * len(GET), 2 + len(OK)),
+        frame("S", ACK, 2 + len(OK), 2 + 2 * len(GET))]
+    times = [10**6 * number for number in range(len(talk))]
+    strays = [frame("C", flags, distance, 1, payload) for distance in distances]
+    stray_times = [times[at - 1] + 1 + number for number in range(len(strays))]
+    whole = tables(read(tmp_path / "a", pcap(talk, times=times)))
+    odd = tables(read(tmp_path / "b", pcap(talk[:at] + strays + talk[at:], times=times[:at] + stray_times + times[at:])))
+    same(whole[1:], odd[1:])
