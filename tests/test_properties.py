@@ -28,7 +28,7 @@ from fuzz import (
     pcapng,
     spoken,
 )
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from helpers.captures import CaptureError, read_capture
@@ -38,7 +38,7 @@ from helpers.experiments import data_folder
 from helpers.report import Incident, read_captures, summary
 from helpers.states import states
 
-bounded = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GET, OK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 EXCHANGE = spoken("C", GET) + spoken("S", OK, ack=1 + len(GET))
 
@@ -87,10 +87,10 @@ def test_the_container_does_not_matter(tmp_path, talk, order, other):
 
 
 @bounded
-@given(TALKS, st.integers(0, 25))
+@given(TALKS.filter(lambda talk: len(talk) > 1), st.integers(0, 25))
 def test_split_and_merged_again(tmp_path, talk, at):
     frames = frames_of(talk)
-    assume(0 < at < len(frames))
+    at = 1 + at % (len(frames) - 1)
     times = range(0, 1000 * len(frames), 1000)
     whole = read(tmp_path / "whole", pcap(frames))
     (tmp_path / "a").write_bytes(pcap(frames[:at], times=times[:at]))
@@ -112,9 +112,8 @@ def test_initial_sequence_numbers_do_not_matter(tmp_path, talk, client, server):
 def test_other_connections_do_not_matter(tmp_path, talk):
     """What is told of the connections of one pair of endpoints doesn't depend on the others in the capture."""
     whole = read(tmp_path / "whole", pcap(frames_of(talk)))
-    for port in range(3):
+    for port in sorted({said[5] for said in talk}):
         own = [(number, said) for number, said in enumerate(talk) if said[5] == port]
-        assume(own)
         alone = read(tmp_path / "alone", pcap(frames_of([said for _, said in own]), times=[1000 * number for number, _ in own]))
         rows = whole.segments.loc[[number + 1 for number, _ in own]]
         assert (rows["host"].astype(object).fillna("?").tolist() == alone.segments["host"].astype(object).fillna("?").tolist())
