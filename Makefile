@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test clean
+.PHONY: lab test fuzz clean
 
 lab: .venv/ready
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
@@ -10,6 +10,11 @@ lab: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
+
+SECONDS = 600
+fuzz: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz.py $(SECONDS)
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

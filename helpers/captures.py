@@ -3,6 +3,7 @@
 Formats: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), plain or gzipped.
 """
 
+import gzip
 import ipaddress
 import struct
 import zlib
@@ -133,9 +134,93 @@ def toy_capture(packets) -> Capture:
     return _read("toy", np.frombuffer(header + b"".join(records), np.uint8))
 
 
+def merge_captures(paths) -> Capture:
+    """The `Capture` of one file, or of several (a ring buffer's, in any order), their frames in order of time.
+
+    Raises `CaptureError` where one can't be read. Frame numbers are those of the merged frames.
+    """
+    if len(paths) == 1:
+        return read_capture(paths[0])
+    datas, parts, cuts, at = [], [], [], 0
+    for path in paths:
+        (data, damage), reading = _load(path), _Reading()
+        parts += [part | {"at": part["at"] + at} for part in _frames(path, data, reading)]
+        cuts += [f"{path}: byte {place}: {reason}" for place, reason in reading.cuts]
+        cuts += [f"{path}: {damage}"] if damage else []
+        datas.append(data)
+        at += len(data)
+    frames = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(_filled(frames["time_ns"], frames["timeless"]), kind="stable")
+    chunks = ({name: column[chunk] for name, column in frames.items()} for chunk in _chunks(order))
+    return _capture(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), chunks,
+                    _Reading(), "; ".join(cuts))
+
+
 def _read(path, data, damage=None):
-    parts, decoded, frames, cuts = [], [], 0, []
-    for part in _frames(path, data, cuts):
+    reading = _Reading()
+    return _capture(path, data, _frames(path, data, reading), reading, damage)
+
+
+@dataclass
+class _Reading:
+    """How far the frames of some bytes have been read: `end`; `cuts`: where and why no further.
+
+    `head`: the bytes that must stand before the rest for it to be read: the file's header, or the section's and its
+    interfaces'.
+    """
+
+    end: int = 0
+    cuts: list = field(default_factory=list)
+    head: bytes = b""
+
+    def cut(self, at, reason):
+        self.cuts.append((at, reason))
+
+
+def read_pieces(path, size):
+    """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
+
+    Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
+    """
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == GZIP
+        with (gzip.open if zipped else open)(path, "rb") as file:
+            yield from _pieces(path, file, size)
+    except (OSError, ValueError) as error:
+        raise CaptureError(path, 0, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _pieces(path, file, size):
+    head, rest, base, damage, over = b"", b"", 0, None, False
+    while not over:
+        try:
+            new = file.read(size)
+        except (EOFError, OSError, zlib.error) as error:
+            new, damage = b"", f"the gzip data are damaged ({error})"
+        over = not new
+        data, reading = np.frombuffer(head + rest + new, np.uint8), _Reading()
+        if over and not rest and base:
+            break
+        chunks = list(_frames(path, data, reading))
+        unread = data[reading.end:]
+        over |= any(not reason.endswith("cut short") for _, reason in reading.cuts) or len(unread) > max(size, SLAB)
+        if not over:
+            reading.cuts.clear()
+        yield _capture(path, data, iter(chunks), reading, damage, base - len(head))
+        base += reading.end - len(head)
+        head, rest = reading.head, unread.tobytes()
+
+
+
+
+def _capture(path, data, chunks, reading, damage=None, base=0):
+    """The `Capture` of the frames in `chunks` of `data`, which begins at byte `base` of the file.
+
+    `reading` says how far they go, once they have been read.
+    """
+    parts, decoded, frames = [], [], 0
+    for part in chunks:
         decoded.append(_decode(data, part, frames + 1))
         frames += len(part["at"])
         parts.append({name: part[name] for name in ("at", "captured", "time_ns", "timeless")})
@@ -144,10 +229,11 @@ def _read(path, data, damage=None):
     time_ns = _filled(parts["time_ns"], parts["timeless"])
     start = int(time_ns[0]) if frames else 0
     seconds = (time_ns - start) / 1e9
-    segments = _segments(columns, addresses, seconds)
+    segments = as_segments(columns, addresses, seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
     headers |= {"frame_at": parts["at"], "frame_captured": parts["captured"], "side": segments.pop("side").to_numpy()}
     skipped = sum((left.skipped for _, left in decoded), Counter())
+    cuts = [f"byte {base + at}: {reason}" for at, reason in reading.cuts]
     return Capture(str(path), segments, frames, dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max()) if frames else 0.0, "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
 
@@ -160,13 +246,16 @@ def _filled(time_ns, timeless):
     return time_ns
 
 
-def _segments(columns, addresses, seconds):
-    """The table of `Capture.segments`, and `side`: 0 or 1 for the two ends of a stream."""
+def as_segments(columns, addresses, time):
+    """The table of `Capture.segments` from arrays (`src`, `dst`: places in `addresses`; `flags`: numbers), and `side`.
+
+    `side`: 0 or 1 for the two ends of a stream.
+    """
     frame = pd.Index(columns["frame"], name="frame")
     endpoints = [columns[address] << 16 | columns[port] for address, port in (("src", "sport"), ("dst", "dport"))]
     stream, side = _streams(*endpoints, columns["flags"], columns["seq"], columns["ack"])
     return pd.DataFrame({
-        "time": seconds[columns["frame"] - 1], "stream": stream, "host": _hosts(stream, side, columns["flags"]),
+        "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
         "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
         "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
         "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
@@ -211,33 +300,32 @@ def _gunzip(data, step=1 << 12):
 
 # Containers: where each frame lies in the file
 
-def _frames(path, data, cuts):
+def _frames(path, data, reading):
     """The frames of the file, in chunks: arrays `at`, `captured`, `length`, `time_ns`, `timeless`, `link`.
 
-    Where the file is cut, the reason is added to `cuts`.
+    `reading` is told how far they go.
     """
     magic = data[:4].tobytes()
     if magic == b"\x0a\x0d\x0d\x0a":
-        return _pcapng_frames(path, data, cuts)
+        return _pcapng_frames(path, data, reading)
     for order in "<>":
         for value, resolution in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1)):
             if magic == struct.pack(order + "I", value):
-                return _pcap_frames(path, data, cuts, order, resolution)
+                return _pcap_frames(path, data, reading, order, resolution)
     reason = "the file is empty" if not len(data) else f"not a pcap or pcapng file (it begins with {magic.hex(' ')})"
     raise CaptureError(path, 0, reason)
 
 
-def _pcap_frames(path, data, cuts, order, resolution):
+def _pcap_frames(path, data, reading, order, resolution):
     if len(data) < 24:
         raise CaptureError(path, len(data), "the pcap file header is cut short")
     link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
-    offsets, cut = _records(data, order)
+    offsets = _records(data, order, reading)
     for chunk in _chunks(offsets):
         record = _structures(data, chunk, RECORD.newbyteorder(order))
         time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
         yield {"at": chunk + 16, "captured": record["captured"].astype(np.int64), "length": record["length"].astype(np.int64),
                "time_ns": time_ns, "timeless": np.zeros(len(chunk), bool), "link": np.full(len(chunk), link)}
-    cuts += [cut] if cut else []
 
 
 def _chunks(offsets):
@@ -245,8 +333,8 @@ def _chunks(offsets):
     return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
 
 
-def _records(data, order):
-    """Where the records of a pcap file begin; and where and why that ends before the file does, or None."""
+def _records(data, order, reading):
+    """Where the records of a pcap file begin."""
     captured_at, buffer, end = struct.Struct(order + "I").unpack_from, data.data, len(data)
     offsets, runs, at = array("q"), _Runs(*_likely_records(data, order)), 24
     while at + 16 <= end:
@@ -258,14 +346,14 @@ def _records(data, order):
             break
         offsets.append(at)
         at += 16 + captured
-    cut = None
     if at + 16 > end > at:
-        cut = f"byte {at}: a record header is cut short"
+        reading.cut(at, "a record header is cut short")
     elif at < end and captured > LARGEST_FRAME:
-        cut = f"byte {at}: a record claims {captured} bytes; the file is damaged from here on"
+        reading.cut(at, f"a record claims {captured} bytes; the file is damaged from here on")
     elif at < end:
-        cut = f"byte {at}: frame {len(offsets) + 1} is cut short"
-    return np.array(offsets, np.int64), cut
+        reading.cut(at, f"frame {len(offsets) + 1} is cut short")
+    reading.end, reading.head = at, data[:24].tobytes()
+    return np.array(offsets, np.int64)
 
 
 def _likely_records(data, order):
@@ -317,60 +405,62 @@ def _structures(data, at, dtype):
     return np.lib.stride_tricks.sliding_window_view(data, dtype.itemsize)[at].view(dtype)[:, 0]
 
 
-def _pcapng_frames(path, data, cuts):
+def _pcapng_frames(path, data, reading):
     """As `_frames`: one section after the other, each with its own byte order and interfaces."""
-    at, cut, runs = 0, None, {}
-    while at < len(data) and not cuts:
+    runs = {}
+    while reading.end < len(data) and not reading.cuts:
+        at = reading.end
         order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(data[at + 8:at + 12].tobytes())
         if order is None and not at and len(data) >= 12:
             raise CaptureError(path, 8, "the section header has no byte-order magic")
         if order is None:
             whole = at + 12 <= len(data)
-            cut = f"byte {at}: a {'section header has no byte-order magic' if whole else 'block header is cut short'}"
-            cuts.append(cut)
+            reading.cut(at, f"a {'section header has no byte-order magic' if whole else 'block header is cut short'}")
             break
         if order not in runs:
             runs[order] = _Runs(*_likely_packets(data, order))
-        offsets, interfaces, at, cut = _blocks(data, at, order, runs[order])
+        offsets, interfaces = _blocks(data, order, runs[order], reading)
         for first, chunk in enumerate(_chunks(offsets)):
             part, damage = _packets(data, chunk, first * CHUNK, order, interfaces)
             yield part
             if damage:
-                cut = damage
+                reading.cuts = [damage]
                 break
-        cuts += [cut] if cut else []
-    if not at:
-        raise CaptureError(path, 0, f"no whole block in the file ({cut})")
+    if not reading.end:
+        at, reason = reading.cuts[0]
+        raise CaptureError(path, 0, f"no whole block in the file (byte {at}: {reason})")
 
 
-def _blocks(data, begin, order, runs):
-    """The blocks of the section at `begin`: where those with frames are, its interfaces, its end, and why it is cut.
+def _blocks(data, order, runs, reading):
+    """The blocks of the section at which `reading` is: where those with frames are, and its interfaces.
 
     An interface comes with the number of frames before it, which can't name it.
     """
     head, buffer, end = struct.Struct(order + "II").unpack_from, data.data, len(data)
-    offsets, interfaces, at, kind, size = array("q"), [], begin, 0, 0
+    offsets, interfaces, begin, kind, size = array("q"), [], reading.end, 0, 0
+    at, heads = begin, []
     while at + 12 <= end:
         at = runs.take(at, offsets)
         if at + 12 > end:
             break
         kind, size = head(buffer, at)
-        if size < 12 or size & 3 or at + size > end or kind == SECTION and at > begin:
+        if kind == SECTION and at > begin or size < 12 or size & 3 or at + size > end:
             break
         if kind in PACKETS or kind in NO_PACKETS:
             offsets.append(at)
         elif kind == 1:
             interfaces.append((len(offsets), *_interface(buffer, at, size, order)))
+        if kind in (SECTION, 1):
+            heads.append(data[at:at + size].tobytes())
         at += size
-    if at == end or kind == SECTION and begin < at <= end - 12:
-        cut = None
-    elif at + 12 > end:
-        cut = f"byte {at}: a block header is cut short"
-    elif size < 12 or size & 3:
-        cut = f"byte {at}: a block claims {size} bytes; the file is damaged from here on"
-    else:
-        cut = f"byte {at}: a block is cut short"
-    return np.array(offsets, np.int64), interfaces, at, cut
+    if at + 12 > end > at:
+        reading.cut(at, "a block header is cut short")
+    elif at < end and not (kind == SECTION and at > begin):
+        damaged = size < 12 or size & 3
+        reading.cut(at, f"a block claims {size} bytes; the file is damaged from here on" if damaged
+                    else "a block is cut short")
+    reading.end, reading.head = at, b"".join(heads)
+    return np.array(offsets, np.int64), interfaces
 
 
 def _likely_packets(data, order):
@@ -431,11 +521,11 @@ def _packets(data, offsets, first, order, interfaces):
             "timeless": bare[rows], "link": np.where(bare, -kind.astype(np.int64), link)[rows]}
     if sound == len(offsets):
         return part, None
-    return part, f"byte {offsets[sound]}: " + (
+    return part, (int(offsets[sound]), (
         "a packet block is too short for its header",
         f"a packet names interface {number[sound]}, which the file does not describe",
         f"a packet claims {captured[sound]} bytes in a block of {size[sound]}; the file is damaged from here on",
-    )[faults[sound] - 1]
+    )[faults[sound] - 1])
 
 
 def _time_ns(packet, number, simple, interfaces):

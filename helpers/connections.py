@@ -14,7 +14,7 @@ HOSTS = ("client", "server")
 FIN_TIMEOUT = 60.0
 TIMER_SLACK = 2.0
 NOTHING, NO_LIMIT = np.iinfo(np.int64).min, 1 << 62
-LARGEST_SCALE = 14
+LARGEST_SCALE, LARGEST_WINDOW = 14, 1 << 30
 FLOW = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
         "seq", "seq_end", "ack", "edge", "sound")
 
@@ -232,8 +232,8 @@ def _swapped(by_direction):
 def _unwrap(raw, group, steady, initial):
     """`raw` (modulo 2**32) counted from the `initial` of its group, without wrapping.
 
-    Each value is measured from the last `steady` one before it in its group; where none is far from the initial one,
-    that is the same as from there.
+    Each value is measured from the last `steady` one before it in its group that doesn't leap further than any window;
+    where none is far from the initial one, that is the same as from there.
     """
     counted = _distance(raw, initial[group])
     long = np.zeros(len(initial), bool)
@@ -248,6 +248,7 @@ def _unwrap_long(raw, group, steady, initial):
     order = np.argsort(group, kind="stable")
     raw, group, steady = raw[order], group[order], steady[order]
     new = np.diff(group, prepend=-1) > 0
+    steady = steady & (new | (np.abs(_distance(raw, np.r_[0, raw[:-1]][:len(raw)])) <= LARGEST_WINDOW))
     kept = np.where(new & ~steady, initial[group], raw)
     last = np.maximum.accumulate(np.where(steady | new, np.arange(len(raw)), 0))
     before = np.r_[0, last[:-1]][:len(raw)]

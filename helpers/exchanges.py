@@ -156,7 +156,7 @@ def _take(capture, pieces, segment, expected, time):
         return expected
     at, size = capture._headers["payload_at"][row], capture._headers["payload_captured"][row]
     data = capture._data[at + min(expected - begin, size):at + size].tobytes()
-    pieces.append(_Piece(expected, end, time, data, ack))
+    pieces.append(_Piece(expected, end, max(time, pieces[-1].time) if pieces else time, data, ack))
     return end
 
 
@@ -266,13 +266,17 @@ class _Reader:
 
     def _head(self, line):
         """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame."""
-        head, index = bytearray(self.pieces[self.index].data[self.offset:]), self.index
-        while not (end := HEAD_END.search(head)) and self._joined(index):
-            if len(head) > (LARGEST_HEAD if line.match(head) else LARGEST_LINE) or b"\n" in head and not line.match(head):
+        head, index, seen, right = bytearray(self.pieces[self.index].data[self.offset:]), self.index, 0, None
+        while True:
+            end = HEAD_END.search(head, max(seen - 2, 0))
+            if right is None and head.find(b"\n", seen) >= 0:
+                right = bool(line.match(head))
+            limit = LARGEST_HEAD if right else LARGEST_LINE
+            if end or right is False or len(head) > limit or not self._joined(index):
                 break
-            index += 1
+            index, seen = index + 1, len(head)
             head += self.pieces[index].data
-        self.whole = bool(end and line.match(head))
+        self.whole = bool(end and right)
         if self.whole:
             return bytes(head[:end.end()])
         last = self.pieces[index]
@@ -322,9 +326,9 @@ class _Reader:
             self.index, self.offset = self.index - 1, len(piece.data) - rest
         return piece.seq + len(piece.data) - rest, piece.time
 
-    def _until_close(self, _):
-        """Move behind all pieces; (sequence number, time) of the FIN, where there was one."""
+    def _until_close(self, begin):
+        """Move behind all pieces; (sequence number, time) of the FIN, where there was one behind `begin`."""
         self.index = len(self.pieces)
-        if self.close is None:
+        if self.close is None or self.close[1] < begin:
             return None, None
         return self.close[1], max(self.close[0], self.pieces[-1].time)

@@ -1,6 +1,6 @@
 """What became of the connections of a capture: `python -m helpers.report CAPTURE [--out report.html]`.
 
-The tables serve a notebook too: `incident = Incident(read_captures(paths))`, then `facts(incident)`,
+The tables serve a notebook too: `incident = Incident(merge_captures(paths))`, then `facts(incident)`,
 `by_server`, `left_behind`, `peaks`, `reuse`, `remarkable`.
 """
 
@@ -9,7 +9,6 @@ import base64
 import html
 import io
 import os
-import struct
 import sys
 from datetime import timedelta
 from functools import cached_property
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from helpers.captures import CaptureError, _frames, _load, _read, read_capture
+from helpers.captures import CaptureError, merge_captures
 from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at
 from helpers.exchanges import exchanges
 from helpers.states import TIME_WAIT, count, states
@@ -56,38 +55,6 @@ class Incident:
     @cached_property
     def states(self):
         return states(self.capture)
-
-
-def read_captures(paths):
-    """The `Capture` of one file, or of several (a ring buffer's, in any order), merged by time.
-
-    Raises `CaptureError` where one can't be read. Frame numbers are those of the merged frames.
-    """
-    if len(paths) == 1:
-        return read_capture(paths[0])
-    blocks, cuts = [], []
-    for path in paths:
-        data, damage = _load(path)
-        frames, cut = _frames(path, data)
-        cuts += [f"{path}: {reason}" for reason in (cut, damage) if reason]
-        blocks += [(time, link, length, data[at:at + captured]) for time, link, length, at, captured in zip(
-            *(frames[name].tolist() for name in ("time_ns", "link", "length", "at", "captured")))]
-    blocks.sort(key=lambda block: block[0])
-    name = f"{len(paths)} files: {', '.join(map(str, paths))}"
-    return _read(name, np.frombuffer(_pcapng(blocks), np.uint8), "; ".join(cuts))
-
-
-def _pcapng(blocks):
-    """The bytes of a pcapng file with these frames: (time in ns, link type, length, bytes) each."""
-    links = sorted({link for _, link, _, _ in blocks})
-    parts = [struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)]
-    parts += [struct.pack("<IIHHIHHBxxxII", 1, 32, link % (1 << 16), 0, 0, 9, 1, 9, 0, 32) for link in links]
-    for time, link, length, data in blocks:
-        size, time = 32 + (len(data) + 3) // 4 * 4, max(time, 0)
-        stamp = time >> 32, time % (1 << 32)
-        parts += [struct.pack("<7I", 6, size, links.index(link), *stamp, len(data), length),
-                  data.tobytes(), bytes(-len(data) % 4), struct.pack("<I", size)]
-    return b"".join(parts)
 
 
 # Tables
@@ -274,7 +241,7 @@ def _many(number, noun):
 
 
 def _clock(incident, seconds):
-    return (incident.capture.start + pd.Timedelta(seconds=seconds)).strftime("%H:%M:%S UTC")
+    return (incident.capture.start.to_pydatetime(warn=False) + timedelta(seconds=seconds)).strftime("%H:%M:%S UTC")
 
 
 # The page
@@ -524,7 +491,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         place = _writable(options.out, options.captures) if options.out else None
-        incident = Incident(read_captures(options.captures))
+        incident = Incident(merge_captures(options.captures))
         _say(summary(incident))
         if place:
             os.environ.setdefault("MPLBACKEND", "Agg")

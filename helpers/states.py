@@ -45,8 +45,8 @@ def _by_end_and_time(end, since):
     """The order of the stays: by end, then by time, those without a beginning first."""
     since = np.where(np.isnan(since), -np.inf, since)
     order = in_groups(end)
-    sorted_already = np.diff(since[order]) >= 0
-    return order if (sorted_already | (np.diff(end[order]) > 0)).all() else np.lexsort((since, end))
+    in_time = since[order][:-1] <= since[order][1:]
+    return order if (in_time | (np.diff(end[order]) > 0)).all() else np.lexsort((since, end))
 
 
 def netstat(states, at, host=None):
@@ -144,7 +144,9 @@ def _restart(capture, ends, end, state, since, until, time_wait):
     segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
     for wait, own, peer in zip(waits[heard], end[waits[heard]], peer[heard]):
         told = SimpleNamespace(since=since[wait], until=until[wait], over=over[own], expects=expects[peer], stream=own // 2)
-        until[wait] = _time_wait_ends(told, segments[sender[peer]], time_wait)
+        latest, columns = segments[sender[peer]]
+        begin = latest.searchsorted(told.since, "right")
+        until[wait] = _time_wait_ends(told, zip(*(column[begin:] for column in columns)), time_wait)
 
 
 def _heard(capture, size):
@@ -159,17 +161,21 @@ def _heard(capture, size):
 
 
 def _by_sender(capture, sender, wanted):
-    """The segments with an ACK or a RST of the senders of the ends `wanted`, as captured, by sender."""
+    """By sender, of the ends `wanted`: the latest time so far at each segment with an ACK or a RST, and their columns."""
     flow = segment_flow(capture)
-    names = ["row", "time", "flags", "raw_seq", "stream"]
     flow = flow[(flow["flags"] & (ACK | RST) > 0) & np.isin(sender, sender[wanted])[flow["direction"]]].sort_values("row")
-    return dict(list(flow[names].groupby(sender[flow["direction"]])))
+    columns = [flow[name].to_numpy() for name in ("time", "flags", "raw_seq", "stream")]
+    groups = pd.Series(columns[0]).groupby(sender[flow["direction"]]).indices
+    parts = {name: [column[rows] for column in columns] for name, rows in groups.items()}
+    return {name: (np.maximum.accumulate(part[0]), part) for name, part in parts.items()}
 
 
 def _time_wait_ends(wait, segments, time_wait):
-    """When the TIME_WAIT `wait` ends, given its peer's segments."""
-    until, segments = wait.until, segments[segments["time"] > wait.since]
-    for time, flags, seq, stream in zip(*(segments[name] for name in ("time", "flags", "raw_seq", "stream"))):
+    """When the TIME_WAIT `wait` ends, given its peer's `segments`: (time, flags, sequence number, stream) of each."""
+    until = wait.until
+    for time, flags, seq, stream in segments:
+        if time <= wait.since:
+            continue
         if time >= np.fmin(until, wait.over):
             break
         if not flags & RST:
