@@ -16,6 +16,7 @@ from fuzz import (
     FIN,
     HANDSHAKE,
     PSH,
+    RAW_IP,
     RST,
     SYN,
     accounted,
@@ -187,8 +188,8 @@ CROWDS = {
     "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1)),
     "connections of one pair of endpoints": lambda: pcap([one for number in range(8000) for one in opened(isn=isn(number)) + [
         frame(*said, isn=isn(number)) for said in CLOSES]]),
-    "one frame of many tags among many": lambda: pcap([bytes(12) + b"\x08\0" + frame("C", ACK, 1, 1)] * 20000 + [
-        bytes(12) + b"\x81\0\0\0" * 4096], link=ETHERNET)}
+    "one frame of many tags among many": lambda: pcap([bytes(12) + b"\x08\0" + frame("C", ACK, 1, 1)] * 60000 + [
+        bytes(12) + b"\x81\0\0\0" * 30000], link=ETHERNET)}
 
 
 @pytest.mark.parametrize("name", CROWDS)
@@ -218,10 +219,13 @@ def test_a_fin_before_the_answer_does_not_end_it(tmp_path):
     assert found["framing"] == "until-close" and found[["finished", "response_bytes"]].isna().all()
 
 
-def test_a_peak_after_the_last_date_of_pandas(tmp_path):
-    times = [(2**63 - 10**9) // 1000 + number for number in range(7)]
-    capture = read(tmp_path / "late", pcapng(opened() + CLOSING, times=times))
-    assert capture.start.year == 2262 and "Most in TIME_WAIT at 10.0.0.2" in summary(Incident(capture))
+def test_a_peak_at_the_last_nanosecond_of_pandas(tmp_path):
+    """Seconds as a float round it up, beyond what a `Timedelta` holds."""
+    micro = pcapng(opened() + CLOSING, times=[0] * 5 + [2**63 - 1] * 2)
+    clock = block(1, RAW_IP.to_bytes(4, "little") + bytes(4) + b"\x09\0\x01\0\x09\0\0\0" + bytes(4))
+    capture = read(tmp_path / "late", micro[:28] + clock + micro[48:])
+    assert capture.end == 2**63 / 1e9 and "Most in TIME_WAIT at 10.0.0.2" in summary(Incident(capture))
+
 
 @bounded
 @example(4, [2**31 + 10], ACK, b"")
