@@ -34,7 +34,7 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     ends = end_events(capture)
     client, server = (ends[ends.index.get_level_values("end") == host].droplevel("end") for host in HOSTS)
     known = client["host"].notna()
-    probes = np.bincount(capture.segments["stream"].to_numpy()[keepalive_probes(capture).to_numpy()], minlength=len(client))
+    probes = _probes(capture, len(client))
     reset = client["reset"]
     both_acked = np.maximum(client["fin_acked"], server["fin_acked"])
     fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
@@ -49,6 +49,12 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     for name in ("closer", "time_wait"):
         table[name] = table[name].mask(~known & table[name].isin(HOSTS))
     return _nullable(table)
+
+
+def _probes(capture, streams):
+    """How many keep-alive probes each stream has; in what a piece knows, a row may stand for several, or none."""
+    probes = keepalive_probes(capture).to_numpy() * capture._headers.get("weight", 1) + capture._headers.get("probes", 0)
+    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
 
 
 def keepalive_probes(capture):

@@ -396,7 +396,7 @@ def _ladder_place(rows, time, end, bottom):
     if time <= row["until"]:
         answers = rows["y"][(rows["sender"] == end) & (rows["y"] > row["y"])]
         return row["y"] if row["sender"] == end else min([row["lands"], *answers[:1]])
-    return (row["lands"] + rows["y"].iloc[row.name + 1]) / 2
+    return (row["lands"] + rows["y"].iloc[row.name + 1]) / 2 if row.name + 1 < len(rows) else bottom
 
 
 # The waterfall
