@@ -723,6 +723,7 @@ def _pass_cisco_hdlc(left, rows, header):
 
 def _pass_pppoe(left, rows, header):
     left.at[rows] += header.dtype.itemsize
+    _end_at(left, rows, left.at[rows] + header["length"])
     left.ethertype[rows] = IN_PPP
 
 
@@ -767,6 +768,7 @@ def _pass_geneve(left, rows, header):
 def _pass_gtp(left, rows, header):
     """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
     numbered = header["flags"] & 0x07 > 0
+    _end_at(left, rows, left.at[rows] + header.dtype.itemsize - 1 + header["length"])
     left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
     packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
     left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)

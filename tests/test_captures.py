@@ -289,14 +289,14 @@ LINKS = [
     *[(1, bytes(12) + between + IP4) for between in [
         b"\x88\x64\x11\0\0\1\0\x2f\0\x21", b"\x88\x47\0\0\1\xff", b"\x88\x48\0\0\0\xff\0\0\1\xff", b"\x81\0\0\5\x88\x47\0\0\1\xff",
         b"\0\x35" + SNAP + b"\x08\0", b"\0\x30\6\6\3", b"\x81\0\0\5\0\x35" + SNAP + b"\x08\0"]],
-    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x2f\0\x57" + IP6), (1, bytes(12) + b"\x08\0" + IP6)]
+    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6)]
 TUNNELS = [
     (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),
     (IP(proto=47), b"\0\0\x08\0", IP4), (IP(proto=47), b"\xb0\0\x86\xdd" + bytes(12), IP6), (IP(proto=47), b"\x20\0\x88\x47\0\0\0\7\0\0\1\xff", IP4),
     (IP(proto=47), b"\x30\x81\x88\x0b\0\x31\0\1" + bytes(8) + b"\xff\x03\0\x21", IP4),
     (IP(proto=47), b"\0\0\x65\x58" + bytes(12) + b"\x81\0\0\5\x08\0", IP4), (IP(proto=51), b"\4\4" + bytes(22), IP4),
-    (IP() / UDP(dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
-    (IP() / UDP(sport=9, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=9), b"\x32\xff\0\x31" + bytes(8), IP6)]
+    (IP() / UDP(sport=5000, dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(sport=50000, dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
+    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6)]
 
 
 @pytest.mark.parametrize("link, frame", LINKS)
