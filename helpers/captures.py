@@ -85,7 +85,8 @@ class Capture:
     `segments`: one row per TCP segment, index `frame` (1-based, as in Wireshark): `time` (seconds since
     the first frame), `stream` (as `tcp.stream`), `host` (`client` sent the SYN, `server` answered it, missing
     where no SYN was captured), `src`, `sport`, `dst`, `dport`, `seq`, `ack` (raw), `flags` (letters of
-    `FSRPAUECN`), `length` (payload bytes on the wire).
+    `FSRPAUECN`), `length` (payload bytes on the wire). Where IP carries IP, the innermost addresses count. A TCP header that
+    claims less than 20 bytes belongs to its stream, as in Wireshark, but has no flags and no payload.
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
