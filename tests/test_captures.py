@@ -284,6 +284,8 @@ LINKS = [
     *[(link, data) for link in (12, 14, 101) for data in (IP4, IP6)], (228, IP4), (229, IP6),
     *[(link, head + data) for link in (9, 50) for head4, head6 in [(b"\xff\x03\0\x21", b"\xff\x03\0\x57"), (b"\0\x21", b"\0\x57"),
       (b"\x21", b"\x57"), (b"\x0f\0\x08\0", b"\x8f\0\x86\xdd")] for head, data in [(head4, IP4), (head6, IP6)]],
+    *[(link, head + control + bytes(size) + SNAP + b"\x08\0" + IP4) for link, head in [(105, b""), (127, b"\0\0\x08\0\0\0\0\0")]
+      for control, size in [(b"\x08\1", 22), (b"\x08\2", 22), (b"\x08\3", 28), (b"\x88\1", 24), (b"\x88\x82", 28)]],
     (51, b"\x11\0\0\1\0\x2f\0\x21" + IP4), (104, b"\x0f\0\x08\0" + IP4), (104, b"\x0f\0\x86\xdd" + IP6),
     (104, b"\x0f\0\x88\x47\0\0\1\xff" + IP4), (113, bytes(CookedLinux(proto=4)) + SNAP + b"\x08\0" + IP4),
     *[(1, bytes(12) + between + IP4) for between in [
@@ -322,7 +324,9 @@ def test_tunnels(tmp_path, outer, between, inner):
 
 
 @pytest.mark.parametrize("link, frame, reason", [
-    (147, IP4, "link type 147"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
+    (147, IP4, "link type 147"), (105, b"\xd4\0" + bytes(8), "not IP (IEEE 802.11)"), (105, b"\x08\x41" + bytes(60), "not IP (IEEE 802.11)"),
+    (105, b"\x48\1" + bytes(22), "not IP (IEEE 802.11)"), (127, b"\0\0\x08\0\0\0\0\0\x80", "cut inside the link header"),
+    (105, b"\x08\1" + bytes(22) + SNAP + b"\x08\x06" + bytes(28), "ARP"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
     (1, bytes(12) + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"), (1, bytes(12) + b"\x88\xe5" + IP4, "not IP (type 0x88e5)"),
     (1, bytes(12) + b"\x88\x47\0\0\1\xff\0" + IP4, "not IP"), (1, bytes(12) + b"\x88\x47\0\0\1\xff", "cut inside the MPLS label"),
     (9, b"\xff\x03\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"), (51, b"\x11\0\0\1\0\x0a\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),
