@@ -23,6 +23,8 @@ ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u
 VLAN = np.dtype([("control", ">u2"), ("type", ">u2")])
 LOGICAL_LINK = np.dtype([("saps", ">u2"), ("control", "u1"), ("organisation", "u1", 3), ("type", ">u2")])
 CISCO_HDLC = np.dtype([("address", "u1"), ("control", "u1"), ("type", ">u2")])
+RADIOTAP = np.dtype([("version", "u1"), ("pad", "u1"), ("length", "<u2")])
+WIRELESS = np.dtype([("control", "<u2")])
 PPP = np.dtype([("protocol", ">u2")])
 PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
 MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
@@ -48,12 +50,12 @@ TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4
                 ("offset_flags", ">u2"), ("window", ">u2")])
 
 LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
-         104: "cisco hdlc", 108: "loopback", 113: "cooked 1", 228: "raw", 229: "raw", 276: "cooked 2"}
+         104: "cisco hdlc", 105: "wireless", 108: "loopback", 113: "cooked 1", 127: "radiotap", 228: "raw", 229: "raw", 276: "cooked 2"}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
 IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
-NO_IP, IEEE_802_3, OTHER_PPP = 0, 1, 1 << 17
-IN_CISCO_HDLC, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(5))
+NO_IP, IEEE_802_3, IEEE_802_11, OTHER_PPP = 0, 1, 2, 1 << 17
+IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(7))
 LARGEST_802_3 = 1500
 TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
 UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
@@ -85,7 +87,8 @@ class Capture:
     `segments`: one row per TCP segment, index `frame` (1-based, as in Wireshark): `time` (seconds since
     the first frame), `stream` (as `tcp.stream`), `host` (`client` sent the SYN, `server` answered it, missing
     where no SYN was captured), `src`, `sport`, `dst`, `dport`, `seq`, `ack` (raw), `flags` (letters of
-    `FSRPAUECN`), `length` (payload bytes on the wire).
+    `FSRPAUECN`), `length` (payload bytes on the wire). Where IP carries IP, the innermost addresses count. A TCP header that
+    claims less than 20 bytes belongs to its stream, as in Wireshark, but has no flags and no payload.
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
@@ -647,7 +650,8 @@ def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
     left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
     left.ethertype = np.full(len(left.at), NO_IP)
-    for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC}.items():
+    for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC,
+                          "radiotap": IN_RADIOTAP, "wireless": IN_WIRELESS}.items():
         left.ethertype[_is(left, kind)] = wrapper
     for kind, dtype in {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}.items():
         left.keep(~_is(left, kind) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
@@ -716,6 +720,20 @@ def _pass_logical_link(left, rows, header):
     left.ethertype[rows] = np.where(own, 0x0800, np.where(snap, header["type"], IEEE_802_3))
 
 
+def _pass_radiotap(left, rows, header):
+    left.at[rows] += header["length"]
+    left.ethertype[rows] = IN_WIRELESS
+
+
+def _pass_wireless(left, rows, header):
+    """IEEE 802.11: data frames that are not encrypted; quality of service and a fourth address lengthen their header."""
+    control = header["control"].astype(np.int64)
+    data = control & 0x404C == 0x0008
+    quality, relayed, ordered = control & 0x0080 > 0, control & 0x0300 == 0x0300, control & 0x8080 == 0x8080
+    left.at[rows] += 24 + 6 * relayed + 2 * quality + 4 * ordered
+    left.ethertype[rows] = np.where(data, IN_LOGICAL_LINK, IEEE_802_11)
+
+
 def _pass_cisco_hdlc(left, rows, header):
     left.at[rows] += header.dtype.itemsize
     left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
@@ -723,6 +741,7 @@ def _pass_cisco_hdlc(left, rows, header):
 
 def _pass_pppoe(left, rows, header):
     left.at[rows] += header.dtype.itemsize
+    _end_at(left, rows, left.at[rows] + header["length"])
     left.ethertype[rows] = IN_PPP
 
 
@@ -767,6 +786,7 @@ def _pass_geneve(left, rows, header):
 def _pass_gtp(left, rows, header):
     """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
     numbered = header["flags"] & 0x07 > 0
+    _end_at(left, rows, left.at[rows] + header.dtype.itemsize - 1 + header["length"])
     left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
     packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
     left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)
@@ -776,6 +796,7 @@ WRAPPERS = {
     IN_ETHERNET: (ETHERNET, "link header", _pass_typed), 0x8100: (VLAN, "VLAN tag", _pass_typed),
     0x88A8: (VLAN, "VLAN tag", _pass_typed), 0x9100: (VLAN, "VLAN tag", _pass_typed),
     IN_LOGICAL_LINK: (LOGICAL_LINK, "IEEE 802.2 header", _pass_logical_link),
+    IN_RADIOTAP: (RADIOTAP, "link header", _pass_radiotap), IN_WIRELESS: (WIRELESS, "link header", _pass_wireless),
     IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
     IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
     0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre),
@@ -784,7 +805,7 @@ WRAPPERS = {
 
 
 def _ethertype_name(kind):
-    names = {0x0806: "ARP", 0x88CC: "LLDP", NO_IP: "not IP"}
+    names = {0x0806: "ARP", 0x88CC: "LLDP", NO_IP: "not IP", IEEE_802_11: "not IP (IEEE 802.11)"}
     if kind >= OTHER_PPP:
         return f"not IP (PPP protocol 0x{kind - OTHER_PPP:04x})"
     return names.get(kind, f"not IP (type 0x{kind:04x})" if kind >= 0x600 else "not IP (IEEE 802.3)")

@@ -27,8 +27,9 @@ def tshark(path):
     """One row per frame of the file at `path`, the fields as texts, index `frame`."""
     command = ["tshark", "-r", str(path), "-n", "-o", "ip.defragment:FALSE", "-T", "fields", "-E", "separator=/t",
                "-E", "occurrence=a", "-E", f"aggregator={BETWEEN}", *[part for field in FIELDS for part in ("-e", field)]]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    rows = [(line.split("\t") + [""] * len(FIELDS))[:len(FIELDS)] for line in lines]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode or "cut short" in done.stderr, done.stderr
+    rows = [(line.split("\t") + [""] * len(FIELDS))[:len(FIELDS)] for line in done.stdout.splitlines()]
     return pd.DataFrame(rows, columns=FIELDS).set_index("frame.number").rename_axis("frame")
 
 
@@ -85,7 +86,10 @@ def test_recordings(name, measured):
 
 @pytest.mark.parametrize("name", names()[::8])
 def test_damaged_recordings(tmp_path, name):
-    """One byte in a hundred altered: what Wireshark still reads, we read alike; what we don't is counted as malformed."""
+    """One byte in a hundred altered: what Wireshark still reads, we read alike; what we don't is counted as malformed.
+
+    Of a TCP header that claims less than 20 bytes Wireshark shows no flags, and a length that means nothing.
+    """
     require("tshark", "editcap")
     path = tmp_path / "damaged.pcapng"
     subprocess.run(["editcap", "-E", "0.01", "--seed", "7", data_folder() / name / "capture.pcapng", path], check=True)
@@ -97,7 +101,7 @@ def test_damaged_recordings(tmp_path, name):
     assert theirs.index.tolist() == capture.segments.index.tolist()
     for column in ("sport", "dport", "seq", "ack", "length"):
         said = theirs[NUMBERS[column]].str.split(BETWEEN).str[0]
-        said = said[said != ""].astype(int)
+        said = said[(said != "") & (theirs["tcp.flags"] != "")].astype(int)
         assert len(said) > 0.9 * len(theirs) and (capture.segments[column].astype(int)[said.index] == said).all(), column
     for table in (connections, exchanges, states):
         table(capture)

@@ -284,19 +284,21 @@ LINKS = [
     *[(link, data) for link in (12, 14, 101) for data in (IP4, IP6)], (228, IP4), (229, IP6),
     *[(link, head + data) for link in (9, 50) for head4, head6 in [(b"\xff\x03\0\x21", b"\xff\x03\0\x57"), (b"\0\x21", b"\0\x57"),
       (b"\x21", b"\x57"), (b"\x0f\0\x08\0", b"\x8f\0\x86\xdd")] for head, data in [(head4, IP4), (head6, IP6)]],
+    *[(link, head + control + bytes(size) + SNAP + b"\x08\0" + IP4) for link, head in [(105, b""), (127, b"\0\0\x08\0\0\0\0\0")]
+      for control, size in [(b"\x08\1", 22), (b"\x08\2", 22), (b"\x08\3", 28), (b"\x88\1", 24), (b"\x88\x82", 28)]],
     (51, b"\x11\0\0\1\0\x2f\0\x21" + IP4), (104, b"\x0f\0\x08\0" + IP4), (104, b"\x0f\0\x86\xdd" + IP6),
     (104, b"\x0f\0\x88\x47\0\0\1\xff" + IP4), (113, bytes(CookedLinux(proto=4)) + SNAP + b"\x08\0" + IP4),
     *[(1, bytes(12) + between + IP4) for between in [
         b"\x88\x64\x11\0\0\1\0\x2f\0\x21", b"\x88\x47\0\0\1\xff", b"\x88\x48\0\0\0\xff\0\0\1\xff", b"\x81\0\0\5\x88\x47\0\0\1\xff",
         b"\0\x35" + SNAP + b"\x08\0", b"\0\x30\6\6\3", b"\x81\0\0\5\0\x35" + SNAP + b"\x08\0"]],
-    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x2f\0\x57" + IP6), (1, bytes(12) + b"\x08\0" + IP6)]
+    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6)]
 TUNNELS = [
     (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),
     (IP(proto=47), b"\0\0\x08\0", IP4), (IP(proto=47), b"\xb0\0\x86\xdd" + bytes(12), IP6), (IP(proto=47), b"\x20\0\x88\x47\0\0\0\7\0\0\1\xff", IP4),
     (IP(proto=47), b"\x30\x81\x88\x0b\0\x31\0\1" + bytes(8) + b"\xff\x03\0\x21", IP4),
     (IP(proto=47), b"\0\0\x65\x58" + bytes(12) + b"\x81\0\0\5\x08\0", IP4), (IP(proto=51), b"\4\4" + bytes(22), IP4),
-    (IP() / UDP(dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
-    (IP() / UDP(sport=9, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=9), b"\x32\xff\0\x31" + bytes(8), IP6)]
+    (IP() / UDP(sport=5000, dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(sport=50000, dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
+    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6)]
 
 
 @pytest.mark.parametrize("link, frame", LINKS)
@@ -322,7 +324,9 @@ def test_tunnels(tmp_path, outer, between, inner):
 
 
 @pytest.mark.parametrize("link, frame, reason", [
-    (147, IP4, "link type 147"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
+    (147, IP4, "link type 147"), (105, b"\xd4\0" + bytes(8), "not IP (IEEE 802.11)"), (105, b"\x08\x41" + bytes(60), "not IP (IEEE 802.11)"),
+    (105, b"\x48\1" + bytes(22), "not IP (IEEE 802.11)"), (127, b"\0\0\x08\0\0\0\0\0\x80", "cut inside the link header"),
+    (105, b"\x08\1" + bytes(22) + SNAP + b"\x08\x06" + bytes(28), "ARP"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
     (1, bytes(12) + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"), (1, bytes(12) + b"\x88\xe5" + IP4, "not IP (type 0x88e5)"),
     (1, bytes(12) + b"\x88\x47\0\0\1\xff\0" + IP4, "not IP"), (1, bytes(12) + b"\x88\x47\0\0\1\xff", "cut inside the MPLS label"),
     (9, b"\xff\x03\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"), (51, b"\x11\0\0\1\0\x0a\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),

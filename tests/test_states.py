@@ -1,5 +1,7 @@
 """States of both ends over time, `netstat` and `count`, on toys whose states were worked out by hand from RFC 9293."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,14 @@ def text(time):
 
 def later(rows, seconds, **more):
     return [segment(who, time + seconds, *rest, **more) for who, time, *rest in rows]
+
+
+def test_connections_from_before_the_capture_raise_no_warning(table):
+    talking = [("C", 0.0, "PA", 1, 1, b"x"), ("S", 0.1, "PA", 1, 2, b"y")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = table(*talking, *later(talking, 1, client=("10.0.0.1", 50001)))
+    assert found["state"].tolist() == ["ESTABLISHED"] * 4 and found["since"].isna().all()
 
 
 def test_every_column(table):

@@ -1,0 +1,83 @@
+"""Captures of every kind, whole and mistreated, against what Wireshark says of the same files."""
+
+import subprocess
+
+import pandas as pd
+import pytest
+from conftest import require
+from gallery import capture_of, capture_of_links, conversations, strange_frames
+from test_against_tshark import BETWEEN, NUMBERS, bits, requests_of, tshark
+from test_against_tshark import requests as requests_of_tshark
+
+from helpers.captures import read_capture
+
+GALLERY = {"conversations": lambda: capture_of(conversations()), "strange frames": lambda: capture_of(strange_frames()), "links": capture_of_links}
+TREATMENTS = {
+    "nanosecond pcap": ["-F", "nsecpcap"], "pcap": ["-F", "pcap"], "68 bytes": ["-s", "68"], "96 bytes": ["-s", "96"], "54 bytes": ["-s", "54"],
+    "chopped": ["-C", "-3"], "shifted": ["-t", "-86400.5"], "no duplicates": ["-d"], "errors": ["-E", "0.02", "--seed", "11"]}
+
+
+def edited(tmp_path, data, *options):
+    """What editcap makes of a capture."""
+    whole, path = tmp_path / "whole.pcapng", tmp_path / "edited"
+    whole.write_bytes(data)
+    subprocess.run(["editcap", *options, whole, path], check=True, capture_output=True)
+    return path
+
+
+def assert_as_tshark(path, http=False):
+    """Frames, streams, ports, numbers, flags and lengths are the same; so are the requests, where `http` asks for them."""
+    capture, whole = read_capture(path), tshark(path)
+    assert capture.frames == len(whole)
+    times = whole["frame.time_relative"].astype(float).set_axis(whole.index.astype(int))
+    theirs = whole[whole["tcp.stream"] != ""].map(lambda text: text.split(BETWEEN)[0])
+    theirs = theirs.set_axis(theirs.index.astype(int))
+    ours = capture.segments.assign(bits=[bits(flags) for flags in capture.segments["flags"]])
+    assert ours.index.tolist() == theirs.index.tolist()
+    assert (ours["time"] - times[ours.index]).abs().max() < 1e-6
+    for column, field in NUMBERS.items():
+        said = theirs[field][theirs[field] != ""].map(lambda text: int(text, 0))
+        said = said & 0x1FF if column == "bits" else said
+        sound = said.index if column != "length" else said.index.intersection(theirs.index[theirs["tcp.flags"] != ""])
+        pd.testing.assert_series_equal(ours[column].astype("int64")[sound], said[sound].astype("int64"), check_names=False)
+    assert not ours["bits"][theirs["tcp.flags"] == ""].any()
+    if http:
+        assert [row[:3] for row in requests_of(capture)] == [row[:3] for row in requests_of_tshark(whole)]
+    return capture
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_gallery(tmp_path, name):
+    require("tshark")
+    path = tmp_path / "whole.pcapng"
+    path.write_bytes(GALLERY[name]())
+    capture = assert_as_tshark(path, http=name == "conversations")
+    assert len(capture.segments) >= 5
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_mistreated(tmp_path, treatment):
+    require("tshark", "editcap")
+    frames = [*conversations(), *strange_frames()]
+    capture = assert_as_tshark(edited(tmp_path, capture_of(frames), *TREATMENTS[treatment]))
+    assert len(capture.segments) > len(frames) / 2
+
+
+def test_all_links_in_one_file_and_out_of_order(tmp_path):
+    require("tshark", "mergecap", "reordercap")
+    for name, data in {"one": capture_of(conversations()), "two": capture_of_links(), "three": capture_of(strange_frames())}.items():
+        (tmp_path / name).write_bytes(data)
+    subprocess.run(["mergecap", "-a", "-w", tmp_path / "all", *[tmp_path / name for name in ("one", "two", "three")]], check=True)
+    capture = assert_as_tshark(tmp_path / "all")
+    assert (capture.segments["time"].diff() < 0).any()
+    subprocess.run(["reordercap", tmp_path / "all", tmp_path / "ordered"], check=True, capture_output=True)
+    assert_as_tshark(tmp_path / "ordered")
+
+
+@pytest.mark.parametrize("size", [0.3, 0.7])
+def test_cut_anywhere(tmp_path, size):
+    """All whole frames are there, and no more."""
+    require("tshark")
+    whole = capture_of(conversations())
+    (tmp_path / "cut").write_bytes(whole[:int(len(whole) * size) // 4 * 4 + 2])
+    assert assert_as_tshark(tmp_path / "cut").cut
