@@ -192,10 +192,10 @@ def _canonical_scalar(answer, decimals):
 
 
 def overview(notebook=""):
-    """One row per exercise in the notebooks whose file names begin with `notebook`, such as "04"; index `exercise`.
+    """One row per exercise in the notebooks whose file names begin with `notebook` (such as "04"), index `exercise`.
 
-    `question`: its title. `check`: whether a cell checks the reader's answer; `hint`: whether the check has a hint;
-    `solution`: whether one is there, under a folded heading, that ran and was right. `notebook`: the file's name.
+    `question`: its title. `check`: whether a cell checks the reader's answer. `hint`: whether the check has a hint.
+    `solution`: whether one is under a folded heading, ran, and was right. `notebook`: the file's name.
     """
     paths = sorted((data_folder().parent / "notebooks").glob(f"{notebook}*.ipynb"))
     rows = [row for path in paths for row in _exercises(path)]
@@ -228,13 +228,14 @@ def _source(cell):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m helpers.exercises", description="List the exercises.")
-    parser.add_argument("notebook", nargs="?", default="", help="the number of a notebook, such as 04; all if left out")
+    parser.add_argument("notebook", nargs="?", default="", help="the number of a notebook, such as 04; else all")
     table = overview(parser.parse_args(arguments).notebook)
     width = max(table["question"].str.len(), default=0)
     for name, rows in table.groupby("notebook"):
         print(name)
         for number, row in rows.iterrows():
-            print(f"  {number}  {row['question']:{width}}  ", *(part if row[part] else f"no {part}" for part in PARTS), sep="  ")
+            parts = [part if row[part] else f"no {part}" for part in PARTS]
+            print(f"  {number}  {row['question']:{width}}", *parts, sep="    ")
     print(f"{len(table)} exercises, {table[PARTS].all(axis=1).sum()} of them complete")
     return 0 if table[PARTS].all(axis=None) and len(table) else 1
 

@@ -1,7 +1,7 @@
-"""The notebooks as a student should meet them: `python -m helpers.student OUT` writes copies in which nothing is given
-away before it is asked.
+"""The notebooks as a student should meet them, with nothing given away before it is asked.
 
-A copy has no outputs and no solutions. What follows a prediction is folded until the reader has decided and opens it.
+`python -m helpers.student OUT` writes them into the folder OUT. A copy has no outputs and no solutions. What follows
+a prediction is folded until the reader has decided and opens it.
 """
 
 import argparse
@@ -15,17 +15,17 @@ from helpers.experiments import data_folder
 PREDICTION = re.compile(r"^\*\*Predict\.\*\*", re.MULTILINE)
 SOLUTION = re.compile(r"#### Solution (\d+)")
 FOLDED = {"jp-MarkdownHeadingCollapsed": True}
-HOW_TO = ("*A copy for students. Under a **Predict** line, decide first; then open the fold with the arrow at its left and "
-          "run the cells in it, one by one. The outputs are yours to make.*")
+HOW_TO = ("*A copy for students. Under a **Predict** line, decide first; then open the fold below it, with its + or "
+          "with Shift+Enter, and run its cells one by one. The outputs are yours to make.*")
 OPEN = "# Prediction {number}: decide, then open"
-SEE = "When you have an answer of your own: the worked solution is in `{name}`, folded under *Solution {number}*."
+SEE = "When you have an answer of your own: the solution is in `{name}`, folded under *Solution {number}*."
 
 
 def student_view(notebook, name):
-    """A copy of `notebook` (a dict, nbformat 4) without outputs and solutions, and with folds after its predictions.
+    """A copy of `notebook` (a dict, nbformat 4) without outputs and solutions, with a fold after each prediction.
 
-    `name`: where the solutions can be found, for the line that stands in their place. Folds and the parts after them
-    are headings of the first level, so that each fold reaches to the next one, to the exercises, or to the end.
+    `name`: where the solutions can be found, for the line that stands in their place. The folds are headings of the
+    first level, as are exercises and summary then, so that each fold reaches to the next of them.
     """
     first, *cells = without_solutions(notebook["cells"], name)
     cells = [part for cell in cells for part in chapters(cell)]
@@ -98,7 +98,7 @@ def write(out):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m helpers.student", description="Write the notebooks for students.")
+    parser = argparse.ArgumentParser(prog="python -m helpers.student", description="Write notebooks for students.")
     parser.add_argument("out", help="the folder to write them into")
     try:
         copies = write(parser.parse_args(arguments).out)

@@ -1,6 +1,6 @@
 """The self-checks: they take what is right in any form that means the same, and nothing else.
 
-What is right stands nowhere in clear text: it is what the notebooks' own solutions hand to `check` when they run.
+What is right stands nowhere in clear text: it is what the notebooks' own solutions hand to `check`.
 """
 
 import json
@@ -112,7 +112,8 @@ def misses(answer):
     if isinstance(answer, (set, frozenset)):
         return [answer | {"x"}, set(list(answer)[1:]), sorted(answer)]
     parts = list(answer)
-    others = [parts[:place] + [miss] + parts[place + 1:] for place, part in enumerate(parts) for miss in misses(part)]
+    others = [parts[:place] + [miss] + parts[place + 1:]
+              for place, part in enumerate(parts) for miss in misses(part)]
     return [*others, parts[1:], [*parts, 0]] + [parts[::-1]] * (parts[::-1] != parts)
 
 
@@ -160,11 +161,12 @@ def test_the_list_is_printed(capsys):
     ("solution", lambda cells: cells.pop(2)),
 ])
 def test_the_overview_sees_what_is_missing(monkeypatch, tmp_path, part, spoil):
+    folded, right = {"jp-MarkdownHeadingCollapsed": True}, {"text": "00.1: right.\n"}
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": "## Exercises\n\n### 1. Read a curve\n\nHow many?"},
-        {"cell_type": "code", "metadata": {}, "outputs": [], "source": 'answer = ...\ncheck("00.1", answer)'},
-        {"cell_type": "markdown", "metadata": {"jp-MarkdownHeadingCollapsed": True}, "source": "#### Solution 1"},
-        {"cell_type": "code", "metadata": {}, "outputs": [{"text": "00.1: right.\n"}], "source": 'check("00.1", 1 + 1)'},
+        {"cell_type": "markdown", "metadata": {}, "source": "## Exercises\n\n### 1. Read a curve\n\nHow?"},
+        {"cell_type": "code", "metadata": {}, "source": 'answer = ...\ncheck("00.1", answer)', "outputs": []},
+        {"cell_type": "markdown", "metadata": folded, "source": "#### Solution 1"},
+        {"cell_type": "code", "metadata": {}, "source": 'check("00.1", 1 + 1)', "outputs": [right]},
     ]
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(exercises, "data_folder", lambda: tmp_path / "data")

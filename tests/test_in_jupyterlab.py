@@ -1,7 +1,7 @@
-"""Every notebook in a real JupyterLab in a real browser: Run All, and what a reader then has before their eyes.
+"""Every notebook in a real JupyterLab in a real browser: Run All, and what the reader then sees.
 
-nbval compares the text of the outputs; here it is the browser's part: that figures are drawn, that nothing is asked of
-any other machine, and that JupyterLab itself has nothing to complain about.
+nbval compares the text of the outputs. Here it is the browser's part: figures are drawn, nothing is asked of any
+other machine, and JupyterLab itself has nothing to complain about.
 """
 
 import asyncio
@@ -29,10 +29,12 @@ AT_ONCE = 2
 PATIENCE = 300  # seconds until a step is given up, on the slowest of machines
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn, not only those in the window
+    "notebook-extension/tracker": {"windowingMode": "none"},  # draws every cell, not only those in the window
 }
-BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
-           "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+           "--no-proxy-server", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+OWN_FOLDERS = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+               "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
 RUN_ALL = """async () => {
     const {shell, commands} = window.jupyterapp;
     const panel = shell.currentWidget;
@@ -52,21 +54,19 @@ END_KERNEL = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdow
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab that works on a copy of the notebooks, with settings and kernels of its own."""
+    """A JupyterLab that works on a copy of the notebooks, with settings of its own: its address and its token."""
     place = tmp_path_factory.mktemp("lab")
     for folder in ("notebooks", "data"):
-        shutil.copytree(ROOT / folder, place / "course" / folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(ROOT / folder, place / "course" / folder)
     for name, values in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(values), encoding="utf-8")
-    own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_CONFIG_DIR": "config",
-           "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(place / folder) for name, folder in OWN_FOLDERS.items()}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                "--LabApp.expose_app_in_browser=True"]
     with open(place / "log", "wb") as log:
-        server = subprocess.Popen(command, cwd=place / "course", stdout=log, stderr=log,
-                                  env=os.environ | {name: str(place / folder) for name, folder in own.items()})
+        server = subprocess.Popen(command, cwd=place / "course", env=environment, stdout=log, stderr=log)
     try:
         yield address(server, place)
     finally:
@@ -78,7 +78,8 @@ def address(server, place):
     """Where `server` listens, and its token: it writes both down as soon as it does."""
     give_up = time.monotonic() + PATIENCE
     while True:
-        assert server.poll() is None and time.monotonic() < give_up, (place / "log").read_text(encoding="utf-8")
+        trouble = server.poll() is not None or time.monotonic() > give_up
+        assert not trouble, (place / "log").read_text(encoding="utf-8")
         for file in place.glob("runtime/jpserver-*.json"):
             with suppress(ValueError):  # not wholly written yet
                 about = json.loads(file.read_text(encoding="utf-8"))
@@ -88,7 +89,7 @@ def address(server, place):
 
 @pytest.fixture(scope="module")
 def visits(lab):
-    """What the visit to each notebook told, by its name: what `visit` returns, or the exception that ended it."""
+    """What `visit` returned for each notebook, by its name, or the exception that ended it."""
     require("chromium")
     return asyncio.run(visit_all(*lab))
 
@@ -102,13 +103,13 @@ async def visit_all(url, token):
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
-        results = await asyncio.gather(*(in_turn(browser, path) for path in NOTEBOOKS), return_exceptions=True)
+        results = await asyncio.gather(*[in_turn(browser, path) for path in NOTEBOOKS], return_exceptions=True)
         await browser.close()
     return dict(zip([path.stem for path in NOTEBOOKS], results))
 
 
 async def visit(browser, url, token, path):
-    """Open a notebook, run it all, see its figures, and tell: its `cells`, requests `outside`, the browser's `complaints`."""
+    """Run all of a notebook and see its figures: its `cells`, the requests `outside`, the browser's `complaints`."""
     page = await browser.new_page(viewport={"width": 1280, "height": 1600})
     page.set_default_timeout(PATIENCE * 1000)
     requests, complaints = [], []
@@ -130,7 +131,7 @@ async def visit(browser, url, token, path):
 
 
 def matters(message):
-    """Whether a line of the console is an error; not a lost connection, which JupyterLab makes anew by itself."""
+    """Whether a line of the console is an error; not a lost connection, which JupyterLab makes anew."""
     return message.type == "error" and not re.search(r"net::ERR_|WebSocket connection", message.text)
 
 
@@ -143,8 +144,9 @@ def outputs(cells):
 
 
 def kinds(cells):
-    """What each code cell has for outputs: their types, and the media types of each."""
-    return [[(output["output_type"], sorted(output.get("data", []))) for output in outputs([cell])] for cell in cells]
+    """What each cell has for outputs: their types, and the media types of each."""
+    return [[(output["output_type"], sorted(output.get("data", []))) for output in outputs([cell])]
+            for cell in cells]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

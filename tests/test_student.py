@@ -32,8 +32,12 @@ def source(cell):
     return "".join(cell["source"])
 
 
+def code(cells):
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
 def level(cell):
-    """The level of a Markdown cell's highest heading, as JupyterLab takes it; None where there is no heading."""
+    """The level of a Markdown cell's highest heading, as JupyterLab takes it; None without a heading."""
     marks = re.findall(r"^(#+) ", source(cell), re.MULTILINE) if cell["cell_type"] == "markdown" else []
     return min(map(len, marks), default=None)
 
@@ -51,7 +55,7 @@ def in_view(cells):
 @each
 def test_it_has_the_lesson_and_neither_outputs_nor_solutions(folder, path):
     copy, original = cells(folder / path.name), cells(path)
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in copy if cell["cell_type"] == "code")
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code(copy))
     places = [place for place, cell in enumerate(original) if source(cell).startswith("#### Solution")]
     solved = set()
     for place in places:
@@ -70,7 +74,7 @@ def test_it_has_the_lesson_and_neither_outputs_nor_solutions(folder, path):
 @each
 def test_nothing_is_in_view_that_follows_a_prediction(folder, path):
     copy = cells(folder / path.name)
-    asked = [place for place, cell in enumerate(copy) if re.search(r"^\*\*Predict\.\*\*", source(cell), re.MULTILINE)]
+    asked = [place for place, cell in enumerate(copy) if student.PREDICTION.search(source(cell))]
     assert len(asked) >= 2
     for place in asked:
         assert source(copy[place]).split("\n\n")[-1].startswith("**Predict.**")
@@ -88,7 +92,8 @@ def test_no_exercise_gives_its_own_answer(folder, path):
     text = "\n".join(source(cell) for cell in in_view(cells(folder / path.name)))
     words = {word.strip(".,;:()'\"`*?") for word in text.split()}
     words = {word for word in words if len(word) > 1}  # digits are everywhere, and tell nothing
-    tries = words | {float(word.replace(",", "")) for word in words if re.fullmatch(r"[\d,]*\d\d(\.\d+)?", word)}
+    numbers = {word.replace(",", "") for word in words if re.fullmatch(r"[\d,]*\d\d(\.\d+)?", word)}
+    tries = words | set(map(float, numbers))
     for number, exercise in EXERCISES.items():
         if number.startswith(path.stem[:2]):
             given = [word for word in tries if seal(number, word, exercise.decimals) == exercise.digest]
@@ -98,8 +103,9 @@ def test_no_exercise_gives_its_own_answer(folder, path):
 @pytest.mark.parametrize("name", ["00-start-here", "12-your-own-capture"])
 def test_it_runs_outside_the_course(folder, name):
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=PATIENCE, startup_timeout=PATIENCE, resources={"metadata": {"path": folder}}).execute()
-    said = ["".join(output.get("text", "")) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    place = {"metadata": {"path": folder}}
+    NotebookClient(notebook, timeout=PATIENCE, startup_timeout=PATIENCE, resources=place).execute()
+    said = [output.get("text", "") for cell in code(notebook.cells) for output in cell.outputs]
     assert sum("no answer yet" in text for text in said) == sum(number[:2] == name[:2] for number in EXERCISES)
 
 
@@ -112,4 +118,5 @@ def test_a_students_work_is_not_overwritten(tmp_path, capsys):
 
 def test_the_command_says_what_it_wrote(tmp_path, capsys):
     assert student.main([str(tmp_path / "new" / "folder")]) == 0
-    assert capsys.readouterr().out == f"{len(NOTEBOOKS)} notebooks for students in {tmp_path / 'new' / 'folder'}\n"
+    out = capsys.readouterr().out
+    assert out == f"{len(NOTEBOOKS)} notebooks for students in {tmp_path / 'new' / 'folder'}\n"
