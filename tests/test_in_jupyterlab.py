@@ -26,7 +26,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 AT_ONCE = 2
-PATIENCE = 300  # seconds until a step is given up, on the slowest of machines
+PATIENCE = 900  # seconds until a step is given up, on the slowest and busiest of machines
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},  # draws every cell, not only those in the window
