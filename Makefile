@@ -2,12 +2,15 @@ PYTHON ?= python3
 BIN = .venv/bin
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test fuzz clean
+.PHONY: lab test book slides check-book student bench fuzz clean
 
 lab: .venv/ready
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
 
-test: .venv/ready
+student: .venv/ready
+	$(BIN)/python -m helpers.student build/student
+
+test: .venv/test-ready
 	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
 
@@ -19,6 +22,10 @@ fuzz: .venv/ready
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/test-ready: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
 clean:

@@ -1,15 +1,25 @@
 """Self-checks of the exercises: `check("03.1", answer)` says right or not, with a hint, never the answer.
 
 Answers are kept as digests, so that nobody reads one by accident. `seal(number, answer)` makes the digest of a new one.
+`python -m helpers.exercises` lists all exercises, and `python -m helpers.exercises 04` those of one notebook.
 """
 
+import argparse
 import hashlib
+import json
 import math
 import numbers
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
+from helpers.experiments import data_folder
+
+QUESTION = re.compile(r"^### (\d+)\. (.+)$", re.MULTILINE)
+PARTS = ["check", "hint", "solution"]
 
 
 @dataclass(frozen=True)
@@ -179,3 +189,56 @@ def _canonical_scalar(answer, decimals):
         number = float(answer)
         return "cannot_tell" if math.isnan(number) else f"{round(number, decimals) + 0.0:.{decimals}f}"
     return "_".join(str(answer).casefold().split())
+
+
+def overview(notebook=""):
+    """One row per exercise in the notebooks whose file names begin with `notebook` (such as "04"), index `exercise`.
+
+    `question`: its title. `check`: whether a cell checks the reader's answer. `hint`: whether the check has a hint.
+    `solution`: whether one is under a folded heading, ran, and was right. `notebook`: the file's name.
+    """
+    paths = sorted((data_folder().parent / "notebooks").glob(f"{notebook}*.ipynb"))
+    rows = [row for path in paths for row in _exercises(path)]
+    return pd.DataFrame(rows, columns=["exercise", "question", *PARTS, "notebook"]).set_index("exercise")
+
+
+def _exercises(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    titles = [QUESTION.search(_source(cell)) if cell["cell_type"] == "markdown" else None for cell in cells]
+    starts = [place for place, title in enumerate(titles) if title]
+    for start, end in zip(starts, [*starts[1:], len(cells)]):
+        number = f"{path.stem[:2]}.{titles[start][1]}"
+        yield {"exercise": number, "question": titles[start][2], "notebook": path.name,
+               "check": any(f'check("{number}", answer)' in _source(cell) for cell in cells[start:end]),
+               "hint": number in EXERCISES and bool(EXERCISES[number].hint),
+               "solution": _is_solved(number, cells[start:end])}
+
+
+def _is_solved(number, cells):
+    places = [place for place, cell in enumerate(cells) if _source(cell).startswith("#### Solution")]
+    if len(places) != 1 or not cells[places[0]]["metadata"].get("jp-MarkdownHeadingCollapsed"):
+        return False
+    outputs = [output for cell in cells[places[0]:] for output in cell.get("outputs", [])]
+    return any(f"{number}: right." in "".join(output.get("text", "")) for output in outputs)
+
+
+def _source(cell):
+    return "".join(cell["source"])
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m helpers.exercises", description="List the exercises.")
+    parser.add_argument("notebook", nargs="?", default="", help="the number of a notebook, such as 04; else all")
+    table = overview(parser.parse_args(arguments).notebook)
+    width = max(table["question"].str.len(), default=0)
+    for name, rows in table.groupby("notebook"):
+        print(name)
+        for number, row in rows.iterrows():
+            parts = [part if row[part] else f"no {part}" for part in PARTS]
+            print(f"  {number}  {row['question']:{width}}", *parts, sep="    ")
+    print(f"{len(table)} exercises, {table[PARTS].all(axis=1).sum()} of them complete")
+    return 0 if table[PARTS].all(axis=None) and len(table) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
