@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import matplotlib.image
 import pytest
+from conftest import lacking
 
 from helpers.captures import read_capture
 from helpers.states import states
@@ -44,7 +45,7 @@ def possible():
     try:
         programs.check(("chromium", "firefox-esr"))
     except programs.Unable as why:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"nothing can be recorded here: {why}")
+        lacking(f"nothing can be recorded here: {why}")
 
 
 @pytest.fixture(scope="module", autouse=True)
