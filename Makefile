@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test clean
+.PHONY: lab test book slides check-book clean
 
 lab: .venv/ready
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
@@ -14,6 +14,20 @@ test: .venv/ready
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+book: .venv/book
+	$(BIN)/python .book/stage.py build/pages
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -c .book build/pages build/book
+
+slides: .venv/book
+	$(BIN)/python .book/slides.py build/slides
+
+check-book: book slides
+	$(BIN)/pytest -n 2 tests/site
+
+.venv/book: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[book]'
 	touch $@
 
 clean:
