@@ -18,6 +18,7 @@ test: .venv/ready
 
 book: .venv/book
 	$(BIN)/python .book/stage.py build/pages
+	rm -rf build/book
 	$(BIN)/sphinx-build -W --keep-going -q -j auto -c .book build/pages build/book
 
 slides: .venv/book

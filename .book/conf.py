@@ -24,6 +24,9 @@ default_role = "code"
 html_theme = "sphinx_book_theme"
 html_title = project
 html_show_copyright = False
+html_use_index = html_domain_indices = False
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {"use_fullscreen_button": False, "home_page_in_toc": True, "show_toc_level": 2,

@@ -23,6 +23,7 @@ INDEX = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The lectures</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="lecture.css">
 </head>
 <body class="index">

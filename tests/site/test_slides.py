@@ -14,7 +14,7 @@ SMALLEST = 16
 LINES_OF_CODE, ROWS_OF_A_TABLE = 8, 16
 LOOK = """() => {
     const slide = Reveal.getCurrentSlide(), frame = slide.getBoundingClientRect();
-    const shown = [...slide.querySelectorAll("*")].filter(one => !one.closest("aside"));
+    const shown = [...slide.querySelectorAll("*")].filter(one => one.getClientRects().length);
     const text = one => [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
     const outside = one => {
         const box = one.getBoundingClientRect();
@@ -55,7 +55,7 @@ def test_a_lecture_for_each_notebook(open_page):
 
 @each
 def test_every_slide_can_be_read(open_page, deck):
-    page = open_page(f"slides/{deck.name}")
+    page = open_page(deck.as_uri())
     shown = list(slides(page))
     assert page.faults == []
     assert 10 <= len(shown) <= 20
@@ -70,23 +70,19 @@ def test_every_slide_can_be_read(open_page, deck):
 
 
 @each
-def test_a_prediction_ends_its_slide(open_page, deck):
-    """What comes after **Predict** is on a later slide: no output, no figure beside the question."""
-    page = open_page(f"slides/{deck.name}")
-    page.wait_for_function("window.Reveal && Reveal.isReady()")
-    after = page.eval_on_selector_all(
+def test_a_prediction_stands_before_its_answer(open_page, deck):
+    """After **Predict** nothing but text on a slide: its answer comes on the next."""
+    page = open_page(deck.as_uri(), java_script_enabled=False)
+    answers = page.eval_on_selector_all(
         "section > p:has(> strong:first-child)",
         """all => all.filter(one => one.textContent.startsWith("Predict."))
-            .map(one => [...one.parentElement.children].slice([...one.parentElement.children].indexOf(one) + 1)
-                .filter(next => next.matches("pre, img, table, div")).length)""")
-    assert after and set(after) == {0}
+                  .map(one => one.parentElement.querySelectorAll("p ~ :is(pre, img, .dataframe, .highlight)").length)""")
+    assert answers and set(answers) == {0}
 
 
 @each
-def test_works_from_a_file_and_has_notes(open_page, deck):
-    page = open_page(deck.as_uri())
-    page.wait_for_function("window.Reveal && Reveal.isReady()")
-    assert page.faults == []
+def test_the_notes_are_the_speakers(open_page, deck):
+    page = open_page(deck.as_uri(), java_script_enabled=False)
     notebook = json.loads((ROOT / "notebooks" / f"{deck.stem}.ipynb").read_text(encoding="utf-8"))
     types = [cell["metadata"].get("slideshow", {}).get("slide_type") for cell in notebook["cells"]]
     assert page.locator("aside.notes").count() == types.count("notes") >= 2
