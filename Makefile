@@ -18,8 +18,8 @@ test: .venv/ready
 
 book: .venv/book
 	$(BIN)/python .book/stage.py build/pages
-	rm -rf build/book
-	$(BIN)/sphinx-build -W --keep-going -q -j auto -c .book build/pages build/book
+	rm -rf build/book build/doctrees
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -c .book -d build/doctrees build/pages build/book
 
 slides: .venv/book
 	$(BIN)/python .book/slides.py build/slides

@@ -34,7 +34,8 @@ html_theme_options = {"use_fullscreen_button": False, "home_page_in_toc": True, 
 
 
 def as_the_site_reads_it(app, docname, source):
-    """Give a notebook's figures the alternative texts of their outputs, and mark its folded headings."""
+    """The README is the start page; a notebook's figures get their alternative texts, its folded headings a mark."""
+    source[0] = source[0].replace("(../README.md", "(../index.md")
     if app.env.doc2path(docname).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])

@@ -15,8 +15,11 @@ TOCTREE = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
 def stage(folder):
     """Fill `folder`, emptied first, with every page of the site and what the pages link to."""
     shutil.rmtree(folder, ignore_errors=True)
-    for name in ("notebooks", "data"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
+    for name in ("notebooks", "data", "helpers", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for file in ROOT.glob("[!.]*"):
+        if file.is_file() and file.name != "README.md":
+            shutil.copy(file, folder)
     for page in sorted((ROOT / ".book").glob("*.md")):
         shutil.copy(page, folder)
     (folder / "glossary.md").write_text(glossary(), encoding="utf-8")

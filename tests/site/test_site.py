@@ -67,6 +67,7 @@ def test_a_notebook_is_there_with_its_outputs_and_its_folded_solutions(open_page
 @each
 def test_accessible_in_light_and_in_dark(open_page, name):
     page = open_page(name)
+    page.add_style_tag(content="* { transition: none !important }")
     page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
     for scheme, rules in {"light": {}, "dark": {"runOnly": ["color-contrast", "link-in-text-block"]}}.items():
         page.emulate_media(color_scheme=scheme)
