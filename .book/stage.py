@@ -4,6 +4,7 @@ The pages are copies: the README as the start page, the notebooks, the datasheet
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,19 +28,14 @@ def stage(folder):
 
 
 def start_page():
-    """The README, and after it the site's table of contents."""
-    notebooks = [f"{short_title(path)} <notebooks/{path.stem}>" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    handbooks = [f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.md"))]
-    contents = {"The course": notebooks, "To look things up": ["glossary", "data/README", "reference"],
-                "To teach it": handbooks}
+    """The README, and after it the site's table of contents, with the notebooks' names that the README gives."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {page: name for name, page in re.findall(r"\[(\d\d [^]]+)\]\((notebooks/[^)]+)\.ipynb\)", readme)}
+    contents = {"The course": [f"{name} <{page}>" for page, name in names.items()],
+                "To look things up": ["glossary", "data/README", "reference"],
+                "To teach it": [f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.md"))]}
     tocs = [TOCTREE.format(caption=caption, pages="\n".join(pages)) for caption, pages in contents.items() if pages]
-    return "\n".join([(ROOT / "README.md").read_text(encoding="utf-8"), *tocs])
-
-
-def short_title(notebook):
-    """`02 Opening and closing` for `02-opening-and-closing.ipynb`."""
-    number, *words = notebook.stem.split("-")
-    return f"{number} {' '.join(words).capitalize()}".replace("time wait", "TIME_WAIT")
+    return "\n".join([readme, *tocs])
 
 
 def glossary():
