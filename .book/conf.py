@@ -9,7 +9,6 @@ project = "Who closes first, and where does TIME_WAIT go?"
 author = "the authors of the course"
 language = "en"
 extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc"]
-exclude_patterns = ["data/*/*"]
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
