@@ -14,6 +14,10 @@ test: .venv/test-ready
 	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
 
+bench: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[bench,cluster]'
+	$(BIN)/python -m helpers.benchmark
+
 SECONDS = 600
 fuzz: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[fuzz]'
@@ -26,6 +30,21 @@ fuzz: .venv/ready
 
 .venv/test-ready: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+book: .venv/book
+	$(BIN)/python .book/stage.py build/pages
+	rm -rf build/book build/doctrees
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -c .book -d build/doctrees build/pages build/book
+
+slides: .venv/book
+	$(BIN)/python .book/slides.py build/slides
+
+check-book: book slides
+	$(BIN)/pytest -n 2 tests/site
+
+.venv/book: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[book]'
 	touch $@
 
 clean:
