@@ -222,20 +222,22 @@ def _capture(path, data, chunks, reading, damage=None, base=0):
 
     `reading` says how far they go, once they have been read.
     """
-    parts, decoded, frames = [], [], 0
+    parts, columns, numbers, skipped, frames = [], [], [], Counter(), 0
     for part in chunks:
-        decoded.append(_decode(data, part, frames + 1))
+        decoded, addresses, out = _decode(data, part, frames + 1)
         frames += len(part["at"])
+        columns.append(decoded)
+        numbers.append(addresses)
+        skipped.update(out)
         parts.append({name: part[name] for name in ("at", "captured", "time_ns", "timeless")})
-    columns, addresses = _joined(decoded)
-    parts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    time_ns = _filled(parts["time_ns"], parts["timeless"])
+    columns, addresses = _joined(columns, numbers)
+    parts = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    time_ns = _filled(parts.pop("time_ns"), parts.pop("timeless"))
     start = int(time_ns[0]) if frames else 0
     seconds = (time_ns - start) / 1e9
     segments = as_segments(columns, addresses, seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
     headers |= {"frame_at": parts["at"], "frame_captured": parts["captured"], "side": segments.pop("side").to_numpy()}
-    skipped = sum((left.skipped for _, left in decoded), Counter())
     cuts = [f"byte {base + at}: {reason}" for at, reason in reading.cuts]
     return Capture(str(path), segments, frames, dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max()) if frames else 0.0, "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
@@ -255,7 +257,8 @@ def as_segments(columns, addresses, time):
     `side`: 0 or 1 for the two ends of a stream.
     """
     frame = pd.Index(columns["frame"], name="frame")
-    endpoints = [columns[address] << 16 | columns[port] for address, port in (("src", "sport"), ("dst", "dport"))]
+    endpoints = [columns[address].astype(np.int64) << 16 | columns[port] for address, port in (
+        ("src", "sport"), ("dst", "dport"))]
     stream, side = _streams(*endpoints, columns["flags"], columns["seq"], columns["ack"])
     return pd.DataFrame({
         "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
@@ -591,7 +594,7 @@ class _Frames:
 
 
 def _decode(data, frames, first):
-    """The columns of the segments in `frames`, of which the first is number `first`; and the `_Frames` they come from."""
+    """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped."""
     left = _Frames(data, frames, first)
     _pass_link(left)
     _pass_ip(left)
@@ -610,19 +613,23 @@ def _decode(data, frames, first):
             "dport": tcp["dport"].astype(np.int64), "seq": tcp["seq"].astype(np.uint32),
             "ack": tcp["ack"].astype(np.uint32), "flags": flags, "length": length, "payload_at": payload_at,
             "payload_captured": np.clip(left.end - payload_at, 0, length), "window": tcp["window"].astype(np.int32),
-            "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, left
+            "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, \
+        (left.unique4, left.unique6), left.skipped
 
 
-def _joined(decoded):
-    """The columns of all chunks in one; `src` and `dst` as positions in `addresses`, the texts of all addresses."""
-    columns = {name: np.concatenate([part[name] for part, _ in decoded]) for name in decoded[0][0]}
-    numbers = [np.unique(np.concatenate([getattr(left, name) for _, left in decoded])) for name in ("unique4", "unique6")]
-    for name in ("src", "dst"):
-        columns[name] = np.concatenate([np.concatenate([
-            np.searchsorted(numbers[0], left.unique4), len(numbers[0]) + np.searchsorted(numbers[1], left.unique6)])[part[name]]
-            for part, left in decoded])
-    texts = [str(ipaddress.IPv4Address(number)) for number in numbers[0].tolist()]
-    texts += [str(ipaddress.IPv6Address(number.ljust(16, b"\0"))) for number in numbers[1].tolist()]
+def _joined(parts, numbers):
+    """The columns of all chunks in one, taken out of `parts`; `src`, `dst` as positions in the texts of all addresses.
+
+    `numbers`: of each chunk its addresses, `unique4` and `unique6`.
+    """
+    fours, sixes = (np.unique(np.concatenate(unique)) for unique in zip(*numbers))
+    places = [np.concatenate([np.searchsorted(fours, four), len(fours) + np.searchsorted(sixes, six)])
+              for four, six in numbers]
+    for part, place in zip(parts, places):
+        part["src"], part["dst"] = place[part["src"]], place[part["dst"]]
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    texts = [str(ipaddress.IPv4Address(number)) for number in fours.tolist()]
+    texts += [str(ipaddress.IPv6Address(number.ljust(16, b"\0"))) for number in sixes.tolist()]
     return columns, pd.Index(texts, dtype="str")
 
 

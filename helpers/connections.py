@@ -65,10 +65,8 @@ def keepalive_probes(capture):
     Source: RFC 9293 section 3.8.4.
     """
     flow = _flow(capture)
-    known = _running(flow)
     probe = np.empty(len(flow.row), bool)
-    probe[flow.row] = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
-                       & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
+    probe[flow.row] = flow.probe
     return pd.Series(probe, capture.segments.index, name="probe")
 
 
@@ -87,8 +85,10 @@ def end_events(capture):
     Columns: `host` (as `end`, but missing where no SYN was captured and `end` is arbitrary); `local`, `peer`
     (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
     (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin`
-    (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it); `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before
-    the capture); `last` (last segment sent); `bytes` (payload bytes sent); `reset` (a RST ended the connection).
+    (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it);
+    `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before the capture); `last`
+    (last segment sent); `first_heard`, `last_heard` (of those with an ACK or a RST); `bytes` (payload bytes sent);
+    `reset` (a RST ended the connection).
     """
     if "end_events" not in capture._derived:
         capture._derived["end_events"] = _end_events(capture)
@@ -108,10 +108,19 @@ def _end_events(capture):
              "local": flow.sockets.take(flow.local), "peer": flow.sockets.take(_swapped(flow.local)),
              "sender": flow.local * len(flow.sockets) + _swapped(flow.local),
              **_opening(flow, known), **_closing(flow),
-             "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks),
+             "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks), **_heard(flow),
              "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
     index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
     return pd.DataFrame(table, index)
+
+
+def _heard(flow):
+    """By direction, the earliest and the latest segment with an ACK or a RST: `first_heard`, `last_heard`."""
+    rows = np.flatnonzero(flow.flags & (ACK | RST))
+    first, last = np.full(flow.directions, np.inf), np.full(flow.directions, -np.inf)
+    np.minimum.at(first, flow.direction[rows], flow.time[rows])
+    np.maximum.at(last, flow.direction[rows], flow.time[rows])
+    return {"first_heard": first, "last_heard": last}
 
 
 def _opening(flow, known):
@@ -188,7 +197,16 @@ def _make_flow(capture):
     _count_from_initial(flow)
     _mark_sound(flow, _shifts(capture, flow))
     _name_sockets(flow, segments)
+    _judge(flow)
     return flow
+
+
+def _judge(flow):
+    """Add to `flow` what needs to know what came before: `probe` (of keep-alive), `accepted` (a RST, by its receiver)."""
+    known = _running(flow)
+    flow.probe = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
+                  & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
+    flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)
 
 
 def _count_from_initial(flow):
@@ -307,12 +325,6 @@ def _name_sockets(flow, segments):
 
 def _running(flow):
     """What was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
-    if not hasattr(flow, "running"):
-        flow.running = _run(flow)
-    return flow.running
-
-
-def _run(flow):
     first, begins = flow.direction & 1 == 0, np.flatnonzero(np.diff(flow.stream, prepend=-1))
     size, here = np.diff(np.r_[begins, len(flow.row)]), np.arange(len(flow.row))
     begin = np.repeat(begins, size)
@@ -369,10 +381,9 @@ def _last_before(flow, rows, moment):
 
 def _reset(flow):
     """By stream, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
-    streams, rows = flow.directions // 2, np.flatnonzero(flow.flags & RST)
+    streams, rows = flow.directions // 2, np.flatnonzero(flow.accepted)
     last_syn = _last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
-    accepted = (flow.seq[rows] >= _running(flow)["acked"][rows]) & (flow.seq[rows] <= flow.edge[rows])
-    rows = rows[accepted & (rows > last_syn[flow.stream[rows]])]
+    rows = rows[rows > last_syn[flow.stream[rows]]]
     return _at(flow.time, _first_row(flow.stream, rows, streams))
 
 

@@ -4,10 +4,12 @@ Bytes are put in order by sequence number, messages are cut as RFC 9112 section 
 answers are paired with requests first in, first out, as its section 9.3 demands of every connection.
 """
 
+import gc
 import heapq
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 
 import h11
 import numpy as np
@@ -27,10 +29,11 @@ REQUEST_CUT = re.compile(
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
-HEADER = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE)
+FRAMING = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 BLANK = re.compile(rb"[\r\n]*")
 HEAD_END = re.compile(rb"\n\r?\n")
 LARGEST_LINE, LARGEST_HEAD = 1 << 16, 1 << 18
+HEADS_KNOWN, LARGEST_KNOWN = 1 << 12, 1 << 11
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -47,18 +50,64 @@ def exchanges(capture):
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order); an answer that was not captured doesn't shift the later ones.
     """
-    flow = segment_flow(capture)
-    talking = flow[flow["sound"] & ((flow["length"] > 0) | (flow["flags"] & FIN > 0))]
-    names = ("seq", "length", "flags", "time", "ack", "row", "began")
-    columns = {name: talking[name].to_numpy() for name in names}
-    directions = talking.groupby("direction").indices
-    sides = {direction: {name: values[rows] for name, values in columns.items()} for direction, rows in directions.items()}
-    rows = [row for asking in sorted(sides) for row in _exchanges_of(capture, asking, sides)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    with _uncollected():
+        sides = _sides(capture)
+        rows = [row for asking in sorted(sides) for row in _exchanges_of(capture, asking, sides)]
+    columns = dict(zip(COLUMNS, zip(*rows))) if rows else {name: [] for name in COLUMNS}
+    table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
 
 
-@dataclass
+@contextmanager
+def _uncollected():
+    """Spare the garbage collector the many small objects made here, none of which is part of a cycle."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@dataclass(slots=True)
+class _Side:
+    """What one direction of a stream sent, as lists, a segment an entry; `first`: where its bytes begin, None if unknown.
+
+    `begins`, `ends`: sequence numbers of the payload; `at`, `size`: the place and length of what the file has of it.
+    `close`: (time, sequence number) of the FIN, or None.
+    """
+
+    first: int | None
+    begins: list
+    ends: list
+    at: list
+    size: list
+    ack: list
+    time: list
+    close: tuple | None
+
+
+def _sides(capture):
+    """The `_Side` of each direction that sent anything."""
+    flow = {name: column.to_numpy() for name, column in segment_flow(capture).items()}
+    talks = np.flatnonzero(flow["sound"] & ((flow["length"] > 0) | (flow["flags"] & FIN > 0)))
+    direction = flow["direction"][talks]
+    order = np.argsort(direction, kind="stable")
+    seq, length, flags, row, ack, time, began = (flow[name][talks[order]] for name in (
+        "seq", "length", "flags", "row", "ack", "time", "began"))
+    begins = seq + (flags & SYN > 0)
+    at, size = (capture._headers[name][row] for name in ("payload_at", "payload_captured"))
+    columns = [column.tolist() for column in (begins, begins + length, at, size, ack, time)]
+    fins = np.flatnonzero(flags & FIN)[::-1]
+    close = dict(zip(direction[order][fins].tolist(), zip(time[fins].tolist(), (seq + length)[fins].tolist())))
+    starts = np.flatnonzero(np.diff(direction[order], prepend=-1))
+    names, stops = direction[order][starts].tolist(), [*starts[1:].tolist(), len(order)]
+    return {name: _Side(1 if first else None, *(column[start:stop] for column in columns), close.get(name))
+            for name, first, start, stop in zip(names, began[starts].tolist(), starts.tolist(), stops)}
+
+
+@dataclass(slots=True)
 class _Piece:
     """Bytes `seq` to `end` of one direction; `time` when they (and all before them) had arrived; `data` may be cut short."""
 
@@ -69,7 +118,7 @@ class _Piece:
     ack: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Message:
     """A request or response: where and when it began and ended; `end` and `ended` are None where that isn't known."""
 
@@ -93,22 +142,21 @@ class _Message:
 
 def _exchanges_of(capture, asking, sides):
     """Rows of the requests sent in the direction `asking`, each with the answer that belongs to it, if one was captured."""
-    requests = list(_requests(_pieces(capture, sides[asking]), _first_seq(sides[asking])))
+    requests = list(_requests(_pieces(capture, sides[asking]), sides[asking].first))
     answers = {}
     if requests and asking ^ 1 in sides:
         answering = sides[asking ^ 1]
-        answers = _answers(_pieces(capture, answering), _first_seq(answering), requests, _close(answering))
+        answers = _answers(_pieces(capture, answering), answering.first, requests, answering.close)
     rows = []
     for number, request in enumerate(requests):
-        method, target, version = (text and text.decode("latin-1") for text in request.line)
-        answer, reply = answers.get(number), [None] * 5
-        if answer:
+        method, target, version = [text and text.decode("latin-1") for text in request.line]
+        status = framing = answered = finished = size = None
+        if answer := answers.get(number):
+            status, framing, answered, finished = answer.status, answer.framing, answer.begun, answer.ended
             size = None if answer.end is None else answer.end - answer.seq
-            reply = [answer.status, answer.framing, answer.begun, answer.ended, size]
-        status, framing, answered, finished, size = reply
-        rows.append([asking // 2, request.number, method, target, status, version, framing, request.begun,
-                     answered, finished, size])
-        if answer and _leaves_http(request.method, answer.status):
+        rows.append((asking // 2, request.number, method, target, status, version, framing, request.begun,
+                     answered, finished, size))
+        if answer and _leaves_http(request.method, status):
             break
     return rows
 
@@ -120,42 +168,34 @@ def _leaves_http(method, status):
 
 # Bytes in order
 
-def _first_seq(side):
-    """Sequence number at which the bytes of one direction begin, or None where that was not captured."""
-    return 1 if side["began"][0] else None
-
-
-def _close(side):
-    """(time, sequence number) of the first FIN of one direction, or None."""
-    fins = np.flatnonzero(side["flags"] & FIN)
-    return (float(side["time"][fins[0]]), int(side["seq"][fins[0]] + side["length"][fins[0]])) if len(fins) else None
-
-
 def _pieces(capture, side):
     """The payload of one direction in order: every byte once, with the time at which it and all before it had arrived."""
-    begins = side["seq"] + (side["flags"] & SYN > 0)
-    columns = (begins, begins + side["length"], side["row"], side["ack"], side["time"])
-    held, pieces, expected = [], [], _first_seq(side)
-    for begin, end, row, ack, time in zip(*(column.tolist() for column in columns)):
+    buffer, held, pieces, expected, latest = capture._data.data, [], [], side.first, -np.inf
+    for segment in zip(side.begins, side.ends, side.at, side.size, side.ack, side.time):
+        begin, end, at, size, ack, time = segment
         if begin == end:
             continue
         expected = begin if expected is None else expected
-        heapq.heappush(held, (begin, end, row, ack, time))
+        if begin == expected and not held and time >= latest:
+            pieces.append(_Piece(begin, end, time, bytes(buffer[at:at + size]), ack))
+            expected, latest = end, time
+            continue
+        heapq.heappush(held, segment)
         while held and held[0][0] <= expected:
-            expected = _take(capture, pieces, heapq.heappop(held), expected, time)
+            expected = _take(buffer, pieces, heapq.heappop(held), expected, time)
+        latest = max(latest, time)
     while held:
-        expected = _take(capture, pieces, held[0], max(expected, held[0][0]), held[0][-1])
+        expected = _take(buffer, pieces, held[0], max(expected, held[0][0]), held[0][-1])
         heapq.heappop(held)
     return pieces
 
 
-def _take(capture, pieces, segment, expected, time):
+def _take(buffer, pieces, segment, expected, time):
     """Append what `segment` brings from `expected` on, and return the next sequence number expected."""
-    begin, end, row, ack, _ = segment
+    begin, end, at, size, ack, _ = segment
     if end <= expected:
         return expected
-    at, size = capture._headers["payload_at"][row], capture._headers["payload_captured"][row]
-    data = capture._data[at + min(expected - begin, size):at + size].tobytes()
+    data = bytes(buffer[at + min(expected - begin, size):at + size])
     pieces.append(_Piece(expected, end, max(time, pieces[-1].time) if pieces else time, data, ack))
     return end
 
@@ -177,11 +217,12 @@ def _answers(pieces, first, requests, close):
     """The final responses of one direction, by the position in `requests` of the request that each answers."""
     reader, answers, asked = _Reader(pieces, first, close), {}, 0
     while asked < len(requests) and reader.seek(STATUS_LINE, STATUS_BEGIN):
-        while asked + 1 < len(requests) and requests[asked].ack < requests[asked + 1].ack <= reader.seq:
+        seq = reader.seq
+        while asked + 1 < len(requests) and requests[asked].ack < requests[asked + 1].ack <= seq:
             asked += 1
-        answers_it = reader.seq >= requests[asked].ack
+        answers_it = seq >= requests[asked].ack
         method = requests[asked].method if answers_it else b""
-        answer = reader.message(STATUS_LINE, STATUS_CUT, partial(_response_framing, method))
+        answer = reader.message(STATUS_LINE, STATUS_CUT, _response_framing, method)
         if answer is None or answer.status < 200 and answer.status != 101 or not answers_it:
             continue
         answers[asked] = answer
@@ -189,21 +230,30 @@ def _answers(pieces, first, requests, close):
     return answers
 
 
-def _request_framing(line, headers):
-    """How the end of a request is known: RFC 9112 section 6.3."""
+@lru_cache(HEADS_KNOWN)
+def _request_framing(method, head):
+    """How the end of a request is known, and the length of its body if that is given: RFC 9112 section 6.3."""
+    headers = _framing_headers(head)
     if headers.get(b"transfer-encoding", b"").endswith(b"chunked"):
-        return "chunked"
-    return "none" if _length(headers) is None else "content-length"
+        return "chunked", 0
+    length = _length(headers)
+    return ("none", 0) if length is None else ("content-length", length)
 
 
-def _response_framing(method, line, headers):
-    """How the end of a response to a request with `method` is known: RFC 9112 section 6.3."""
-    status = int(line[0])
+@lru_cache(HEADS_KNOWN)
+def _response_framing(status, head, method=b""):
+    """How the end of a response to a request with `method` is known, and its body's length: RFC 9112 section 6.3."""
+    headers, status = _framing_headers(head), int(status)
     if method == b"HEAD" or status < 200 or status in (204, 304) or _leaves_http(method, status):
-        return "none"
+        return "none", 0
     if b"transfer-encoding" in headers:
-        return "chunked" if headers[b"transfer-encoding"].endswith(b"chunked") else "until-close"
-    return "until-close" if _length(headers) is None else "content-length"
+        return "chunked" if headers[b"transfer-encoding"].endswith(b"chunked") else "until-close", 0
+    length = _length(headers)
+    return ("until-close", 0) if length is None else ("content-length", length)
+
+
+def _framing_headers(head):
+    return {name.lower(): value.strip().lower() for name, value in FRAMING.findall(head)}
 
 
 def _length(headers):
@@ -221,7 +271,7 @@ class _Reader:
 
     def __init__(self, pieces, first, close=None):
         self.pieces, self.close, self.index, self.offset = pieces, close, 0, 0
-        self.lost, self.next, self.whole = False, first, True
+        self.lost, self.next, self.whole, self.first = False, first, True, None
 
     @property
     def seq(self):
@@ -231,42 +281,46 @@ class _Reader:
         """Move to the next bytes that begin a message, and say whether there are any."""
         while self.index < len(self.pieces):
             piece = self.pieces[self.index]
-            blank = BLANK.match(piece.data, self.offset).end() - self.offset
-            self.next = self.next + blank if self.next == self.seq else self.next
-            self.offset += blank
+            if piece.data[self.offset:self.offset + 1] in (b"\r", b"\n"):
+                blank = BLANK.match(piece.data, self.offset).end() - self.offset
+                self.next = self.next + blank if self.next == self.seq else self.next
+                self.offset += blank
             whole = piece.data.find(b"\n", self.offset) >= 0
-            if (line if whole else begin).match(piece.data, self.offset):
-                self.lost |= self.next != self.seq
+            self.first = line.match(piece.data, self.offset) if whole else None
+            if self.first or not whole and begin.match(piece.data, self.offset):
+                self.lost |= self.next != piece.seq + self.offset
                 return True
             self.index, self.offset = self.index + 1, 0
         return False
 
-    def message(self, line, cut, framing):
-        """The message that begins here, or None where no head does; `framing(first line, headers)` names its end.
+    def message(self, line, cut, framing, *asked):
+        """The message that begins here, or None where no head does; `framing(method or status, head)` names its end.
 
         Of a head that was cut with its frame only the first line counts, or what matches `cut` of it.
         """
         piece, seq, head = self.pieces[self.index], self.seq, self._head(line)
-        first = line.match(head) or (None if self.whole else cut.match(head))
+        first = self.first or line.match(head) or (None if self.whole else cut.match(head))
         if first is None:
             return None
         first = first.groups()
         if not self.whole:
             self.next = None
             return _Message(first, None, seq, piece.ack, piece.time)
-        headers = {name.lower(): value.strip().lower() for name, value in HEADER.findall(head)}
-        message = _Message(first, framing(first, headers), seq, piece.ack, piece.time)
-        length = _length(headers) if message.framing == "content-length" else 0
-        message.end, message.ended = self._skip(seq + len(head) + length)
-        if message.framing in ("chunked", "until-close"):
-            read = self._chunked if message.framing == "chunked" else self._until_close
-            message.end, message.ended = read(message.end)
-        self.next = message.end
-        return message
+        kind, length = (framing if len(head) <= LARGEST_KNOWN else framing.__wrapped__)(first[0], head, *asked)
+        end, ended = self._skip(seq + len(head) + length)
+        if kind in ("chunked", "until-close"):
+            end, ended = (self._chunked if kind == "chunked" else self._until_close)(end)
+        self.next = end
+        return _Message(first, kind, seq, piece.ack, piece.time, None, ended, end)
 
     def _head(self, line):
         """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame."""
-        head, index, seen, right = bytearray(self.pieces[self.index].data[self.offset:]), self.index, 0, None
+        data = self.pieces[self.index].data
+        if self.first and (end := HEAD_END.search(data, self.offset)):
+            self.whole = True
+            return data[self.offset:end.end()]
+        self.first = None
+        head, index, seen, right = bytearray(data[self.offset:]), self.index, 0, None
         while True:
             end = HEAD_END.search(head, max(seen - 2, 0))
             if right is None and head.find(b"\n", seen) >= 0:

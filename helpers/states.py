@@ -137,8 +137,8 @@ def _restart(capture, ends, end, state, since, until, time_wait):
     """
     waits = np.flatnonzero(state == STATES.index("TIME_WAIT"))
     sender, over, expects = (ends[name].to_numpy() for name in ("sender", "over", "fin_next"))
-    first, last = _heard(capture, len(ends))
-    later = pd.Series(first)[::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
+    last = ends["last_heard"].to_numpy()
+    later = ends["first_heard"][::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
     peer = end[waits] ^ 1
     heard = (last[peer] > since[waits]) | (later.to_numpy()[peer] < np.fmin(until, over[end])[waits])
     segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
@@ -147,17 +147,6 @@ def _restart(capture, ends, end, state, since, until, time_wait):
         latest, columns = segments[sender[peer]]
         begin = latest.searchsorted(told.since, "right")
         until[wait] = _time_wait_ends(told, zip(*(column[begin:] for column in columns)), time_wait)
-
-
-def _heard(capture, size):
-    """The first and the last time at which each end (twice the stream, plus one for the second) sent an ACK or a RST."""
-    flow = segment_flow(capture)
-    rows = np.flatnonzero(flow["flags"].to_numpy() & (ACK | RST))
-    direction, time = flow["direction"].to_numpy()[rows], flow["time"].to_numpy()[rows]
-    first, last = np.full(size, np.inf), np.full(size, -np.inf)
-    np.minimum.at(first, direction, time)
-    np.maximum.at(last, direction, time)
-    return first, last
 
 
 def _by_sender(capture, sender, wanted):
