@@ -29,7 +29,7 @@ fuzz: .venv/ready
 	touch $@
 
 .venv/test-ready: .venv/ready
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test,cluster]'
 	touch $@
 
 book: .venv/book

@@ -7,7 +7,6 @@ how far the slowest run was from the fastest, since machines are noisy.
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess

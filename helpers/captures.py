@@ -11,7 +11,6 @@ from array import array
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -271,13 +270,15 @@ def as_segments(columns, addresses, time):
 def _load(path):
     """The file's bytes as a uint8 array, unzipped where they are gzipped; and what damaged the gzip data, or None."""
     try:
-        data, damage = Path(path).read_bytes(), None
+        with open(path, "rb") as file:
+            data = np.fromfile(file, np.uint8) if file.seekable() else np.frombuffer(file.read(), np.uint8)
     except (OSError, ValueError) as error:
         raise CaptureError(path, 0, getattr(error, "strerror", None) or str(error)) from error
-    if data[:2] == GZIP:
-        data, damage = _gunzip(data)
-        if not data and damage:
-            raise CaptureError(path, 0, damage)
+    if data[:2].tobytes() != GZIP:
+        return data, None
+    data, damage = _gunzip(data.tobytes())
+    if not data and damage:
+        raise CaptureError(path, 0, damage)
     return np.frombuffer(data, np.uint8), damage
 
 
@@ -935,9 +936,11 @@ def _streams(src, dst, flags, seq, ack):
     order = in_groups(pair)
     begins = np.r_[True, np.diff(pair[order]) > 0][:len(order)]
     _reopen(begins, side[order], flags[order], seq[order], ack[order])
+    number = np.empty(np.count_nonzero(begins), np.int64)
+    number[np.argsort(order[begins])] = np.arange(len(number))
     stream = np.empty(len(pair), np.int64)
-    stream[order] = np.cumsum(begins) - 1
-    return pd.factorize(stream)[0].astype(np.int64), side
+    stream[order] = number[np.cumsum(begins) - 1]
+    return stream, side
 
 
 def in_groups(group):

@@ -127,15 +127,12 @@ def tables_of(partial, payload=False, wanted=None) -> Tables:
     capture = _capture_of(partial)
     number = _stream_numbers(partial, capture)
     tables = [connections(capture), states(capture)] + ([exchanges(capture)] if payload else [])
+    wanted = np.ones(len(number), bool) if wanted is None else wanted
     for place, table in enumerate(tables):
-        streams = table.index.to_numpy() if place == 0 else table["stream"].to_numpy()
-        kept = np.ones(len(table), bool) if wanted is None else wanted[streams]
-        tables[place] = table = table[kept].copy()
-        if place == 0:
-            table.index = pd.Index(number[streams[kept]], name="stream")
-        else:
-            table["stream"] = number[streams[kept]]
-            table.reset_index(drop=True, inplace=True)
+        streams = table["stream"].to_numpy() if "stream" in table else table.index.to_numpy()
+        table, streams = table[wanted[streams]], number[streams[wanted[streams]]]
+        tables[place] = table.assign(stream=streams).reset_index(drop=True) if "stream" in table \
+            else table.set_axis(pd.Index(streams, name="stream"))
     return Tables(*tables[:2], tables[2] if payload else None, capture.start)
 
 

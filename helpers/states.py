@@ -142,9 +142,10 @@ def _restart(capture, ends, end, state, since, until, time_wait):
     peer = end[waits] ^ 1
     heard = (last[peer] > since[waits]) | (later.to_numpy()[peer] < np.fmin(until, over[end])[waits])
     segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
-    for wait, own, peer in zip(waits[heard], end[waits[heard]], peer[heard]):
-        told = SimpleNamespace(since=since[wait], until=until[wait], over=over[own], expects=expects[peer], stream=own // 2)
-        latest, columns = segments[sender[peer]]
+    for wait in waits[heard]:
+        own, other = end[wait], end[wait] ^ 1
+        told = SimpleNamespace(since=since[wait], until=until[wait], over=over[own], expects=expects[other], stream=own // 2)
+        latest, columns = segments[sender[other]]
         begin = latest.searchsorted(told.since, "right")
         until[wait] = _time_wait_ends(told, zip(*(column[begin:] for column in columns)), time_wait)
 

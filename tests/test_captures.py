@@ -1,6 +1,7 @@
 """The reader of capture files: containers, links, headers and streams, on toys whose bytes are known."""
 
 import gzip
+import random
 import struct
 import warnings
 
@@ -19,8 +20,10 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
+from scapy.utils import rdpcap, wrpcap
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment
 
+from helpers import captures
 from helpers.captures import Capture, CaptureError, read_capture
 from helpers.connections import connections
 from helpers.exchanges import exchanges
@@ -531,3 +534,36 @@ def test_any_frames(tmp_path, frames):
     data += b"".join(packet(frame, number, number=links.index(link), length=length) for number, (link, frame, length) in enumerate(frames))
     reads_or_refuses(tmp_path / "toy", data)
     assert read_capture(tmp_path / "toy").frames == len(frames)
+
+
+@pytest.mark.parametrize("name", ["long-7-images-firefox", "short-7-images-replay"])
+@pytest.mark.parametrize("form", ["pcapng", "pcap"])
+def test_guesses_and_chunks_change_nothing(tmp_path, data, monkeypatch, name, form):
+    """Runs of records are guessed, and frames are decoded in chunks: neither may show, whatever is damaged."""
+    path, chance = data / name / "capture.pcapng", random.Random(form + name)
+    if form == "pcap":
+        frames = rdpcap(str(path))
+        path = tmp_path / "whole.pcap"
+        wrpcap(str(path), frames)
+    whole = path.read_bytes()
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((0, 1, 20))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        usual = _outcome(tmp_path / "damaged")
+        with monkeypatch.context() as changed:
+            changed.setattr(captures, "CHUNK", 7)
+            changed.setattr(captures, "SLAB", 4096)
+            assert _outcome(tmp_path / "damaged") == usual
+            for guess in ("_likely_records", "_likely_packets"):
+                changed.setattr(captures, guess, lambda *_: (np.empty(0, np.int64), np.empty(0, np.int64)))
+            assert _outcome(tmp_path / "damaged") == usual
+
+
+def _outcome(path):
+    try:
+        capture = read_capture(path)
+    except CaptureError as error:
+        return str(error)
+    return capture.segments.to_csv(), capture.frames, capture.skipped, capture.start, capture.end, capture.cut

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
-ORDER = ["captures", "connections", "exchanges", "states", "experiments", "claims", "plots", "report", "exercises"]
+ORDER = ["captures", "connections", "exchanges", "states", "pieces", "experiments", "claims", "plots", "report", "exercises",
+         "student"]
 
 
 def imported(path):
@@ -24,7 +25,7 @@ def test_no_module_imports_one_below_it(module):
     assert set(imported(HELPERS / f"{module}.py")) <= set(above)
 
 
-@pytest.mark.parametrize("module", ["captures", "connections", "states", "experiments", "claims", "report", "testbed"])
+@pytest.mark.parametrize("module", ["captures", "connections", "states", "pieces", "experiments", "claims", "report", "testbed"])
 def test_importing_is_light(module):
     heavy = ["scapy", "matplotlib", "IPython"]
     code = f"import sys, helpers.{module}; print([name for name in {heavy} if name in sys.modules])"

@@ -1,0 +1,166 @@
+"""Captures in pieces: the same tables as in one, however the pieces are cut and merged, in bounded memory."""
+
+import subprocess
+import sys
+from functools import reduce
+
+import pandas as pd
+import pytest
+from scapy.utils import rdpcap, wrpcap
+from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
+
+from helpers.captures import CaptureError, read_capture, read_pieces
+from helpers.connections import connections
+from helpers.exchanges import exchanges
+from helpers.pieces import merge, read_captures, read_folder, summarise, summarise_file, tables_of
+from helpers.states import states
+
+SOME = ("long-7-images-firefox", "long-7-images-replay", "idle-close-quiet", "protection", "lost-last-ack", "closers-race",
+        "old-duplicate-accepted", "timers-10")
+NAMES = ("connections", "states", "exchanges")
+PROBES = [("C", 45.0 + number, "A", 27, 44) for number in range(0, 9, 2)]
+ANSWERS = [("S", 45.1 + number, "A", 44, 28) for number in range(0, 9, 2)]
+LIMITED = """
+import resource, sys
+from helpers.captures import read_capture
+from helpers.pieces import read_captures
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]),) * 2)
+try:
+    read_capture(sys.argv[1])
+except MemoryError:
+    print("not in one piece")
+print(sum(len(tables.connections) for tables in read_captures(sys.argv[1], piece=1 << 20)))
+"""
+
+
+def whole(path):
+    capture = read_capture(path)
+    return connections(capture), states(capture), exchanges(capture)
+
+
+def same(tables, expected):
+    for name, table in zip(NAMES, expected):
+        pd.testing.assert_frame_equal(getattr(tables, name), table)
+
+
+def together(pieces):
+    """One of each table from the tables of all pieces, in the order of a capture read at once."""
+    found = list(pieces)
+    connected, stayed, asked = (pd.concat([getattr(tables, name) for tables in found]) for name in NAMES)
+    asked = asked.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
+    return connected.sort_index(), stayed.sort_values("stream", kind="stable", ignore_index=True), asked
+
+
+def equal(found, expected):
+    for table, other in zip(found, expected):
+        pd.testing.assert_frame_equal(table, other)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_any_grouping_of_pieces_merges_to_the_tables_of_the_whole(data, name):
+    path = data / name / "capture.pcapng"
+    expected = whole(path)
+    parts = [summarise(capture, payload=True) for capture in read_pieces(path, 30_000)]
+    middle = len(parts) // 2
+    groupings = [reduce(merge, parts), reduce(lambda right, left: merge(left, right), reversed(parts))]
+    if middle:
+        groupings.append(merge(reduce(merge, parts[:middle]), reduce(merge, parts[middle:])))
+    for partial in groupings:
+        same(tables_of(partial, payload=True), expected)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_without_payload_few_segments_decide(data, name):
+    path = data / name / "capture.pcapng"
+    partial = summarise_file(path)
+    tables, (connected, stayed, _) = tables_of(partial), whole(path)
+    pd.testing.assert_frame_equal(tables.connections, connected)
+    pd.testing.assert_frame_equal(tables.states, stayed)
+    assert tables.exchanges is None and partial.frames == read_capture(path).frames
+    assert len(partial.rows) <= 30 * len(connected)
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("piece", (10_000, 1 << 20))
+def test_read_captures_gives_each_connection_whole_and_once(data, name, piece):
+    path = data / name / "capture.pcapng"
+    equal(together(read_captures(path, piece=piece, payload=True)), whole(path))
+
+
+def test_a_ring_in_any_order_is_read_in_order_of_time(data, tmp_path):
+    path = data / "long-7-images-replay" / "capture.pcapng"
+    frames = rdpcap(str(path))
+    ring = [tmp_path / f"{letter}.pcap" for letter in "cab"]
+    for number, file in enumerate(ring):
+        wrpcap(str(file), frames[number * 130:(number + 1) * 130])
+    wrpcap(str(tmp_path / "whole.pcap"), frames)
+    equal(together(read_captures(sorted(ring), payload=True)), whole(tmp_path / "whole.pcap"))
+
+
+@pytest.mark.parametrize("cut", range(1, 17))
+def test_probes_are_counted_wherever_the_capture_is_cut(tmp_path, cut):
+    segments = [*HANDSHAKE, *EXCHANGE, *sorted(PROBES + ANSWERS, key=lambda one: one[1]), *[
+        (who, at + 60, *rest) for who, at, *rest in SERVER_CLOSES]]
+    expected = connections(toy(tmp_path / "whole.pcap", *segments))
+    parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:]) if some]
+    pd.testing.assert_frame_equal(tables_of(reduce(merge, parts)).connections, expected)
+    assert expected["keepalive_probes"].tolist() == [5]
+
+
+def test_a_connection_is_given_out_once_it_is_over(tmp_path):
+    def talk(start, port):
+        client = ("10.0.0.1", port)
+        return [segment(who, at + start, *rest, client=client) for who, at, *rest in (*HANDSHAKE, *EXCHANGE, *SERVER_CLOSES)]
+
+    path = tmp_path / "many.pcap"
+    wrpcap(str(path), [packet for number in range(40) for packet in talk(300.0 * number, 40000 + number)])
+    pieces = list(read_captures(path, piece=2_000))
+    assert len(pieces) > 10 and max(len(tables.connections) for tables in pieces[:-1]) < 10
+    assert sorted(stream for tables in pieces for stream in tables.connections.index) == list(range(40))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits and tells a process's memory so")
+def test_a_file_is_read_in_less_memory_than_it_takes(tmp_path):
+    packets = [bytes(segment("C", 0, "PA", 1 + 1400 * number, 1, b"x" * 1400)) for number in range(2)]
+    header = b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(8) + b"\xff\xff\x00\x00\x01\x00\x00\x00"
+    path, frames = tmp_path / "large.pcap", 70_000
+    with open(path, "wb") as file:
+        file.write(header)
+        opening = [bytes(segment(*part)) for part in HANDSHAKE]
+        for number in range(frames):
+            frame = bytearray(opening[number] if number < 3 else packets[0])
+            if number >= 3:
+                frame[38:42] = (1001 + 1400 * (number - 3)).to_bytes(4, "big")
+            file.write((number // 1000).to_bytes(4, "little") + bytes(4) + len(frame).to_bytes(4, "little") * 2 + frame)
+    allowed = path.stat().st_size // 2
+    done = subprocess.run([sys.executable, "-c", LIMITED, path, str(allowed)], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["not in one piece", "1"], done.stderr
+
+
+def test_no_capture_is_one_clear_error(tmp_path):
+    (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
+    with pytest.raises(CaptureError, match="letter.txt: byte 0: not a pcap or pcapng file"):
+        list(read_captures(tmp_path / "letter.txt"))
+    with pytest.raises(CaptureError, match="No such file"):
+        list(read_captures([tmp_path / "nothing.pcap"]))
+
+
+def test_a_cut_file_in_pieces_says_where_and_gives_what_is_whole(tmp_path, data):
+    whole_file = (data / "long-0-images-replay" / "capture.pcapng").read_bytes()
+    path = tmp_path / "cut.pcapng"
+    path.write_bytes(whole_file[:-70])
+    one, pieces = read_capture(path), list(read_pieces(path, 5_000))
+    assert len(pieces) > 1 and sum(piece.frames for piece in pieces) == one.frames
+    assert [piece.cut for piece in pieces] == [None] * (len(pieces) - 1) + [one.cut]
+
+
+def test_dask_reads_a_folder_to_the_same_tables(tmp_path, data):
+    pytest.importorskip("dask.bag", reason="the extra `cluster` is not installed")
+    frames = rdpcap(str(data / "long-7-images-replay" / "capture.pcapng"))
+    for number in range(5):
+        wrpcap(str(tmp_path / f"{number}.pcap"), frames[number * 80:(number + 1) * 80])
+    wrpcap(str(tmp_path / "whole.pcap"), frames)
+    import dask
+    with dask.config.set(scheduler="synchronous"):
+        same(read_folder(sorted(tmp_path.glob("[0-9].pcap")), payload=True), whole(tmp_path / "whole.pcap"))
