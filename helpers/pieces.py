@@ -5,7 +5,7 @@ What one piece knows of its connections is a `Partial`: of every connection the 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -67,8 +67,7 @@ def read_captures(paths, piece=PIECE, payload=False, closed_for=CLOSED_FOR, idle
     carry, numbers = None, 0
     for partial in _partials(paths, piece, payload):
         carry = partial if carry is None else merge(carry, partial)
-        carry, numbers = _numbered(carry, numbers)
-        tables, carry = _finished(carry, payload, closed_for, idle_for)
+        tables, carry, numbers = _give_out(carry, numbers, payload, closed_for, idle_for)
         if len(tables.connections):
             yield tables
     if carry is not None:
@@ -122,12 +121,16 @@ def merge(left, right) -> Partial:
                             max(ends) if ends else None, left.cuts + right.cuts))
 
 
-def tables_of(partial, payload=False, wanted=None) -> Tables:
-    """The tables of what a `Partial` knows; of the streams `wanted` only (a mask), where that is given."""
+def tables_of(partial, payload=False) -> Tables:
+    """The tables of what a `Partial` knows."""
     capture = _capture_of(partial)
-    number = _stream_numbers(partial, capture)
-    tables = [connections(capture), states(capture)] + ([exchanges(capture)] if payload else [])
-    wanted = np.ones(len(number), bool) if wanted is None else wanted
+    number, _ = _stream_numbers(partial, capture, 0)
+    return _tables(capture, number, np.ones(len(number), bool), payload)
+
+
+def _tables(capture, number, wanted, payload):
+    """The tables of the `wanted` streams (a mask), with the `number` of each."""
+    tables = [connections(capture), states(capture), *([exchanges(capture)] if payload else [])]
     for place, table in enumerate(tables):
         streams = table["stream"].to_numpy() if "stream" in table else table.index.to_numpy()
         table, streams = table[wanted[streams]], number[streams[wanted[streams]]]
@@ -159,8 +162,8 @@ def _capture_of(partial):
     columns |= {name: rows[name].cat.codes.to_numpy().astype(np.int64) for name in ("src", "dst")}
     columns["frame"] = np.arange(1, len(rows) + 1)
     segments = as_segments(columns, rows["src"].cat.categories, (columns["time_ns"] - start) / 1e9)
-    texts = [text or b"" for text in rows["payload"]]
-    sizes = np.array([len(text) for text in texts], np.int64)
+    texts = [text or b"" for text in rows["payload"]] if rows["payload"].notna().any() else []
+    sizes = np.array([len(text) for text in texts], np.int64) if texts else np.zeros(len(rows), np.int64)
     headers = {name: columns[name] for name in ("flags", "window", "scale", "weight", "probes")}
     headers |= {"side": segments.pop("side").to_numpy(), "payload_captured": sizes,
                 "payload_at": np.cumsum(sizes) - sizes}
@@ -186,11 +189,10 @@ def _thinned(partial):
     kept = _decisive(flow) | undecided | partial.rows["payload"].notna().to_numpy() & (flow["length"].to_numpy() > 0)
     kept[first] = True
     weight[~undecided] = 0
-    moved = probes.copy()
-    moved[:] = 0
+    moved = np.zeros_like(probes)
     np.add.at(moved, first, probes)
     rows = partial.rows.assign(weight=weight, probes=moved)[kept].reset_index(drop=True)
-    return Partial(rows, partial.frames, partial.skipped, partial.start, partial.end, partial.cuts)
+    return replace(partial, rows=rows)
 
 
 def _gather_undecided(flow, probe, weight):
@@ -296,44 +298,36 @@ def _keep_answers(kept, flow, has_ack):
 
 # The fold
 
-def _numbered(partial, numbers):
-    """`partial` with a number for each stream, those that have none counted on from `numbers`; and the next number."""
+def _stream_numbers(partial, capture, numbers):
+    """The number of each stream, those that have none counted on from `numbers`; and the next number."""
     if not len(partial.rows):
-        return partial, numbers
-    stream = _capture_of(partial).segments["stream"]
-    first = _firsts(stream)
-    number = partial.rows["number"].to_numpy()[first].copy()
+        return np.empty(0, np.int64), numbers
+    number = partial.rows["number"].to_numpy()[_firsts(capture.segments["stream"])].copy()
     new = number < 0
     number[new] = numbers + np.arange(new.sum())
-    rows = partial.rows.assign(number=number[stream.to_numpy()])
-    return Partial(rows, partial.frames, partial.skipped, partial.start, partial.end, partial.cuts), numbers + int(new.sum())
+    return number, numbers + int(new.sum())
 
 
-def _stream_numbers(partial, capture):
-    """The number of each stream: its own place where none was given."""
-    if not len(partial.rows):
-        return np.empty(0, np.int64)
-    number = partial.rows["number"].to_numpy()[_firsts(capture.segments["stream"])]
-    return np.where(number < 0, np.arange(len(number)), number)
-
-
-def _finished(partial, payload, closed_for, idle_for):
-    """The tables of the streams that are whole, and the `Partial` without them."""
-    if not len(partial.rows):
-        return tables_of(partial, payload), partial
+def _give_out(partial, numbers, payload, closed_for, idle_for):
+    """The tables of the streams that are over; the `Partial` without them; and the next stream's number."""
     capture = _capture_of(partial)
-    ends = end_events(capture)
+    number, numbers = _stream_numbers(partial, capture, numbers)
+    over = _over_and_done(capture, closed_for, idle_for) if len(number) else np.empty(0, bool)
+    stream = capture.segments["stream"].to_numpy()
+    rows = partial.rows.assign(number=number[stream])[~over[stream]].reset_index(drop=True)
+    return _tables(capture, number, over, payload), replace(partial, rows=rows), numbers
+
+
+def _over_and_done(capture, closed_for, idle_for):
+    """Which streams nothing can change any more: long closed, long silent, or followed by the next of their 4-tuple."""
+    ends, table = end_events(capture), connections(capture)
     stream, time = (capture.segments[name].to_numpy() for name in ("stream", "time"))
-    last = np.full(int(stream.max()) + 1, -np.inf)
+    last = np.full(len(table), -np.inf)
     np.maximum.at(last, stream, time)
-    silent = capture.end - last
-    closed = connections(capture)["closed"].notna().to_numpy()
-    begun = (ends["syn"].notna() & ends["peer_syn"].notna()).groupby(level="stream").all().to_numpy()
-    pair = np.minimum(*ends["sender"].to_numpy().reshape(-1, 2).T)
+    begun = (ends["syn"].notna() & ends["peer_syn"].notna()).to_numpy().reshape(-1, 2).all(axis=1)
+    pair = ends["sender"].to_numpy().reshape(-1, 2).min(axis=1)
     order = np.lexsort((np.arange(len(pair)), pair))
     followed = np.zeros(len(pair), bool)
     followed[order[:-1]] = (pair[order[:-1]] == pair[order[1:]]) & begun[order[1:]]
-    done = (silent > np.where(closed, closed_for, idle_for)) | followed
-    tables = tables_of(partial, payload, done)
-    rows = partial.rows[~done[stream]].reset_index(drop=True)
-    return tables, Partial(rows, partial.frames, partial.skipped, partial.start, partial.end, partial.cuts)
+    patience = np.where(table["closed"].notna(), closed_for, idle_for)
+    return (capture.end - last > patience) | followed
