@@ -366,19 +366,16 @@ def _records(data, order, reading):
 def _likely_records(data, order):
     """Where records of a pcap file may begin, and end: the first byte of the time is that of the first record's."""
     high, zeros = (3, (10, 11, 14, 15)) if order == "<" else (0, (8, 9, 12, 13))
-    first = data[24 + high] if len(data) >= 40 else 0
-    found = [_places(data[begin + high:begin + SLAB + high] == first) + begin for begin in range(24, len(data) - 15, SLAB)]
-    begins = np.concatenate([np.empty(0, np.int64), *found])
-    begins = begins[begins + 16 <= len(data)]
-    for place in zeros:
-        begins = begins[data[begins + place] == 0]
-    captured = _structures(data, begins + 8, np.dtype(order + "u4"))
-    ends = begins + 16 + captured
+    first = int(data[24 + high]) if len(data) >= 40 else 0
+    found = [np.empty(0, np.int64)]
+    for begin in range(24, len(data) - 15 if first else 24, SLAB):
+        begins = np.flatnonzero(data[begin + high:min(begin + SLAB, len(data) - 15) + high] == first) + begin
+        for place in zeros:
+            begins = begins[data[begins + place] == 0]
+        found.append(begins)
+    begins = np.concatenate(found)
+    ends = begins + 16 + _structures(data, begins + 8, np.dtype(order + "u4"))
     return begins[ends <= len(data)], ends[ends <= len(data)]
-
-
-def _places(mask):
-    return np.flatnonzero(mask).astype(np.int64)
 
 
 class _Runs:
@@ -472,13 +469,13 @@ def _blocks(data, order, runs, reading):
 
 def _likely_packets(data, order):
     """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
-    words = data[:len(data) // 4 * 4].view(order + "u4")
-    found = [_places(words[begin:begin + SLAB] == 6) + begin for begin in range(0, len(words), SLAB)]
-    begins = np.concatenate([np.empty(0, np.int64), *found])
-    begins = begins[begins + 8 <= len(words)]
-    size = words[begins + 1].astype(np.int64)
-    possible = (size >= 32) & (size & 3 == 0) & (begins * 4 + size <= len(data))
-    return begins[possible] * 4, (begins * 4 + size)[possible]
+    words, found = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty((2, 0), np.int64)]
+    for begin in range(0, len(words) - 7, SLAB):
+        begins = np.flatnonzero(words[begin:min(begin + SLAB, len(words) - 7)] == 6) + begin
+        size = words[begins + 1].astype(np.int64)
+        possible = (size >= 32) & (size & 3 == 0) & (begins * 4 + size <= len(data))
+        found.append(np.stack([begins, begins + size // 4])[:, possible] * 4)
+    return np.concatenate(found, axis=1)
 
 
 def _interface(buffer, at, size, order):
