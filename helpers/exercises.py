@@ -117,6 +117,9 @@ EXERCISES = {
     "09.2": Exercise(
         "the name of a setting", "10b97340389e",
         "One moves the TIME_WAIT to the other end; the other ends the connection with a RST."),
+    "09.3": Exercise(
+        "a whole number", "5bda111d24e6",
+        "Which of the four numbers of a connection differ from one client to the next?"),
     "10.1": Exercise(
         "the short name of a configuration", "32e2872f2559",
         "There is a pool in it, but something else was forgotten: compare the titles."),
@@ -130,14 +133,14 @@ EXERCISES = {
         "the number of a claim", "599b686fc69d",
         "Divide right by of for the conditional claims, and sort."),
     "11.2": Exercise(
-        "two digits as a string", "b44686231ed6",
-        "Count the values of the column notebook."),
+        "a set of numbers of claims", "e5380070b9c1",
+        "It stands as it is if at least two cases speak for it, and at least two against."),
     "12.1": Exercise(
         "a whole number", "d22bd6746e2f",
         "What did the visit at 45 s do to the two idle connections?"),
     "12.2": Exercise(
-        "a set of column names", "f0f794cefc0e",
-        "Look at the late capture above: which of the three columns has no <NA> in it?"),
+        "a whole number of seconds", "b376be9b0b31",
+        "The FIN is not enough: what else must the file hold, and when did that cross the wire?"),
 }
 
 

@@ -613,7 +613,7 @@ def _name_peak(ax, host, times, values, states):
     """Write `host` and its peak where it held longest; the client's below a line that both share."""
     held = np.diff(times) * (values[:-1] == values.max())
     longest, peak, server = held.argmax(), int(values.max()), host == "server"
-    x = times[longest] + held[longest] / 2 if peak else times[-1] * (0.98 if server else 0.02)
+    x = times[longest] + held[longest] / 2 if peak else times[-1] * (0.6 if server else 0.02)
     below = peak > 0 and not server and count(states, "TIME_WAIT", "server", at=x) == peak
     ax.annotate(f"{host}: {peak:,}", (x, peak), (0, -6 if below else 5), textcoords="offset points", zorder=5,
                 color=COLOURS[host], weight="bold", va="top" if below else "bottom",
@@ -732,7 +732,8 @@ def lines(table, ax=None, ylabel="", expected=None, log=False):
     for name, (value, colour) in sorted(ends.items(), key=lambda item: item[1][0]):
         place = max(ax.transAxes.inverted().transform(ax.transData.transform((last, value)))[1], place + 0.075)
         ax.annotate(str(name), (last, value), (1.03, place), textcoords="axes fraction", va="center", size=10,
-                    color=_dark(colour), weight="bold", arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8})
+                    color=_dark(colour), weight="bold",
+                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "relpos": (0, 0.5)})
     return ax
 
 
