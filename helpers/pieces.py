@@ -1,7 +1,7 @@
 """Captures larger than memory, and many at once: `read_captures(paths)` gives the tables piece by piece.
 
 What one piece knows of its connections is a `Partial`: of every connection the few segments that decide its rows.
-`merge` joins two neighbours, and is associative: the same merge folds pieces on one machine and reduces them on many.
+`merge` joins neighbours, and is associative: the same merge folds pieces on one machine and reduces them on many.
 """
 
 from collections import Counter
