@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,21 +46,26 @@ IPV4 = np.dtype([("version_ihl", "u1"), ("dscp_ecn", "u1"), ("total_length", ">u
 IPV6 = np.dtype([("version_class_flow", ">u4"), ("payload_length", ">u2"), ("next_header", "u1"),
                  ("hop_limit", "u1"), ("addresses", PAIR_6)])
 EXTENSION = np.dtype([("next_header", "u1"), ("length", "u1"), ("offset_flags", ">u2")])
+PLAIN, PLAIN_LINK = np.dtype([("ethernet", ETHERNET), ("ip", IPV4)]), 1
 TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
                 ("offset_flags", ">u2"), ("window", ">u2")])
 
 LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
          104: "cisco hdlc", 105: "wireless", 108: "loopback", 113: "cooked 1", 127: "radiotap", 228: "raw", 229: "raw", 276: "cooked 2"}
+SIMPLE_LINKS = {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
 IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
 NO_IP, IEEE_802_3, IEEE_802_11, OTHER_PPP = 0, 1, 2, 1 << 17
 IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(7))
 LARGEST_802_3 = 1500
+WRAPPED_LINKS = {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC,
+                 "radiotap": IN_RADIOTAP, "wireless": IN_WIRELESS}
 TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
 UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
-SECTION, PACKETS = 0x0A0D0D0A, (6, 3, 2)
+SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
+PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
 CHUNK, SLAB = 1 << 17, 1 << 22
 NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
               0xBAD: "custom block", 0x40000BAD: "custom block"}
@@ -256,15 +262,13 @@ def as_segments(columns, addresses, time):
     `side`: 0 or 1 for the two ends of a stream.
     """
     frame = pd.Index(columns["frame"], name="frame")
-    endpoints = [columns[address].astype(np.int64) << 16 | columns[port] for address, port in (
-        ("src", "sport"), ("dst", "dport"))]
-    stream, side = _streams(*endpoints, columns["flags"], columns["seq"], columns["ack"])
+    stream, side = _streams(*_endpoints(columns, len(addresses)), columns["flags"], columns["seq"], columns["ack"])
     return pd.DataFrame({
         "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
-        "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
-        "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
-        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
-        "side": side}, frame, copy=False)
+        "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"].astype(np.int64),
+        "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"].astype(np.int64),
+        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]),
+        "length": columns["length"].astype(np.int64), "side": side}, frame, copy=False)
 
 
 def _load(path):
@@ -360,7 +364,7 @@ def _records(data, order, reading):
     elif at < end:
         reading.cut(at, f"frame {len(offsets) + 1} is cut short")
     reading.end, reading.head = at, data[:24].tobytes()
-    return np.array(offsets, np.int64)
+    return np.frombuffer(offsets, np.int64)
 
 
 def _likely_records(data, order):
@@ -386,9 +390,10 @@ class _Runs:
     """
 
     def __init__(self, begins, ends):
-        followed = np.isin(ends, begins, assume_unique=True)
-        followed[-1:] = True
-        self.begins, self.ends = begins[followed], ends[followed]
+        followed = np.ones(len(begins), bool)
+        loose = np.flatnonzero(ends[:-1] != begins[1:])
+        followed[loose] = begins[np.minimum(np.searchsorted(begins, ends[loose]), len(begins) - 1)] == ends[loose]
+        self.begins, self.ends = (begins, ends) if followed.all() else (begins[followed], ends[followed])
         self.breaks = np.flatnonzero(self.ends[:-1] != self.begins[1:])
 
     def take(self, at, offsets):
@@ -406,7 +411,8 @@ def _structures(data, at, dtype):
     """The structures of type `dtype` that begin at each of the positions `at`."""
     if not len(at):
         return np.empty(0, dtype)
-    return np.lib.stride_tricks.sliding_window_view(data, dtype.itemsize)[at].view(dtype)[:, 0]
+    everywhere = np.ndarray(len(data) - dtype.itemsize + 1, f"V{dtype.itemsize}", data, strides=(1,))
+    return everywhere[at].view(dtype)
 
 
 def _pcapng_frames(path, data, reading):
@@ -464,14 +470,14 @@ def _blocks(data, order, runs, reading):
         reading.cut(at, f"a block claims {size} bytes; the file is damaged from here on" if damaged
                     else "a block is cut short")
     reading.end, reading.head = at, b"".join(heads)
-    return np.array(offsets, np.int64), interfaces
+    return np.frombuffer(offsets, np.int64), interfaces
 
 
 def _likely_packets(data, order):
     """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
     words, found = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty((2, 0), np.int64)]
     for begin in range(0, len(words) - 7, SLAB):
-        begins = np.flatnonzero(words[begin:min(begin + SLAB, len(words) - 7)] == 6) + begin
+        begins = np.flatnonzero(words[begin:min(begin + SLAB, len(words) - 7)] == ENHANCED) + begin
         size = words[begins + 1].astype(np.int64)
         possible = (size >= 32) & (size & 3 == 0) & (begins * 4 + size <= len(data))
         found.append(np.stack([begins, begins + size // 4])[:, possible] * 4)
@@ -501,50 +507,75 @@ def _packets(data, offsets, first, order, interfaces):
     `first`: how many blocks there are before these in the section.
     """
     block = _structures(data, offsets, BLOCK.newbyteorder(order))
-    kind, simple, size = block["kind"], block["kind"] == 3, block["size"].astype(np.int64)
-    bare = ~np.isin(kind, PACKETS)
-    header = np.select([simple, bare], [12, 8], 28)
-    whole = size >= header + 4
-    packet, rows = np.zeros(len(block), PACKET), np.flatnonzero(whole & ~simple & ~bare)
-    packet[rows] = _structures(data, offsets[rows] + BLOCK.itemsize, PACKET.newbyteorder(order))
-    number = np.where(kind == 2, block["interface"] >> (16 * (order == ">")) & 0xFFFF, block["interface"])
-    number = np.where(simple | bare, 0, number).astype(np.int64)
+    only_enhanced = ((block["kind"] == ENHANCED) & (block["size"] >= BLOCK.itemsize + PACKET.itemsize + 4)).all()
+    fields = (_enhanced if only_enhanced else _of_any_kind)(data, offsets, order, block, interfaces)
+    number, bare, captured = fields.number, fields.bare, fields.captured
     described = np.array([before for before, *_ in interfaces] or [0])
     known = (number < len(interfaces)) & (
         described[np.minimum(number, len(described) - 1)] <= first + np.arange(len(block)))
-    link, snap = (np.array(values)[np.where(known, number, 0)] for values in zip(
-        *((link, snap) for _, link, snap, *_ in interfaces or [(0, -1, 0)])))
-    length = np.select([simple, bare], [block["interface"], size - 12], packet["length"]).astype(np.int64)
-    snapped = np.where(snap > 0, np.minimum(snap, length), length)
-    captured = np.select([simple, bare], [np.minimum(snapped, size - 16), size - 12], packet["captured"]).astype(np.int64)
-    faults = np.select([~whole, ~known & ~bare, captured > size - header - 4], [1, 2, 3])
-    sound = int(np.argmax(faults > 0)) if faults.any() else len(offsets)
-    rows = slice(sound)
-    part = {"at": (offsets + header)[rows], "captured": captured[rows], "length": length[rows],
-            "time_ns": _time_ns(packet[rows], number[rows], (simple | bare)[rows], interfaces),
-            "timeless": bare[rows], "link": np.where(bare, -kind.astype(np.int64), link)[rows]}
+    link = np.array([link for _, link, *_ in interfaces] or [-1])[np.where(known, number, 0)]
+    room = block["size"].astype(np.int64) - fields.header - 4
+    faulty = (room < 0) | ~(known | bare) | (captured > room)
+    sound = int(np.argmax(faulty)) if faulty.any() else len(offsets)
+    timeless = bare | fields.stampless
+    part = {"at": offsets + fields.header, "captured": captured, "length": fields.length, "timeless": bare,
+            "link": np.where(bare, -block["kind"].astype(np.int64), link) if bare.any() else link}
+    part = {name: column[:sound] for name, column in part.items()}
+    part["time_ns"] = _time_ns(fields.packet[:sound], number[:sound], timeless[:sound], interfaces)
     if sound == len(offsets):
         return part, None
-    return part, (int(offsets[sound]), (
-        "a packet block is too short for its header",
-        f"a packet names interface {number[sound]}, which the file does not describe",
-        f"a packet claims {captured[sound]} bytes in a block of {size[sound]}; the file is damaged from here on",
-    )[faults[sound] - 1])
+    if room[sound] < 0:
+        return part, (int(offsets[sound]), "a packet block is too short for its header")
+    if not known[sound] and not bare[sound]:
+        return part, (int(offsets[sound]), f"a packet names interface {number[sound]}, which the file does not describe")
+    return part, (int(offsets[sound]), f"a packet claims {captured[sound]} bytes in a block of {block['size'][sound]}; "
+                                       "the file is damaged from here on")
 
 
-def _time_ns(packet, number, simple, interfaces):
+def _enhanced(data, offsets, order, block, interfaces):
+    """What Enhanced Packet Blocks say; `bare`: no packet but a record of another kind; `stampless`: has no time stamp."""
+    packet = _structures(data, offsets + BLOCK.itemsize, PACKET.newbyteorder(order))
+    no = np.zeros(len(block), bool)
+    return SimpleNamespace(
+        header=BLOCK.itemsize + PACKET.itemsize, packet=packet, number=block["interface"].astype(np.int64), bare=no,
+        stampless=no, length=packet["length"].astype(np.int64), captured=packet["captured"].astype(np.int64))
+
+
+def _of_any_kind(data, offsets, order, block, interfaces):
+    """As `_enhanced`, for packet blocks of all kinds; a Simple Packet Block is cut at the snap length of interface 0."""
+    kind, size, simple = block["kind"], block["size"].astype(np.int64), block["kind"] == SIMPLE
+    bare = ~np.isin(kind, PACKETS)
+    header = np.select([simple, bare], [12, 8], BLOCK.itemsize + PACKET.itemsize)
+    packet, rows = np.zeros(len(block), PACKET), np.flatnonzero((size >= header + 4) & ~simple & ~bare)
+    packet[rows] = _structures(data, offsets[rows] + BLOCK.itemsize, PACKET.newbyteorder(order))
+    number = np.where(kind == OBSOLETE, block["interface"] >> (16 * (order == ">")) & 0xFFFF, block["interface"])
+    length = np.select([simple, bare], [block["interface"], size - 12], packet["length"]).astype(np.int64)
+    snap = interfaces[0][2] if interfaces else 0
+    snapped = np.minimum(snap, length) if snap > 0 else length
+    captured = np.select([simple, bare], [np.minimum(snapped, size - 16), size - 12], packet["captured"])
+    return SimpleNamespace(
+        header=header, packet=packet, number=np.where(simple | bare, 0, number).astype(np.int64), bare=bare,
+        stampless=simple, length=length, captured=captured.astype(np.int64))
+
+
+def _time_ns(packet, number, stampless, interfaces):
     """The time stamps of packet blocks in ns since 1970; 0 where there is none, or none that 64 bits hold."""
     ticks = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"]
     time_ns = np.zeros(len(packet), np.int64)
-    for index in np.unique(number[~simple]):
+    for index in _distinct(number[~stampless]).tolist():
         _, _, _, per_second, offset = interfaces[index]
-        rows = np.flatnonzero((number == index) & ~simple)
+        rows = np.flatnonzero((number == index) & ~stampless)
         if 1_000_000_000 % per_second == 0 and not offset and int(ticks[rows].max()) < (1 << 63) * per_second // 10 ** 9:
             time_ns[rows] = ticks[rows].astype(np.int64) * (1_000_000_000 // per_second)
             continue
         exact = (int(tick) * 1_000_000_000 // per_second + offset * 1_000_000_000 for tick in ticks[rows].tolist())
         time_ns[rows] = [time if abs(time) < 1 << 63 else 0 for time in exact]
     return time_ns
+
+
+def _distinct(values):
+    """The values that occur, each once."""
+    return values[:1] if (values == values[:1]).all() else np.unique(values)
 
 
 # Headers: all frames at once, one layer after the other
@@ -571,17 +602,18 @@ class _Frames:
 
     def take(self, mask):
         """Take the frames of `mask` out of these, and return them."""
-        taken = copy(self)
+        taken, others = copy(self), slice(0) if mask.all() else ~mask
         for name in self._columns():
-            setattr(taken, name, getattr(self, name)[mask])
-            setattr(self, name, getattr(self, name)[~mask])
+            setattr(taken, name, getattr(self, name)[slice(None) if mask.all() else mask])
+            setattr(self, name, getattr(self, name)[others])
         return taken
 
     def put(self, *taken):
         """Put back what `take` took, every frame in its place."""
-        order = np.argsort(np.concatenate([part.number for part in (self, *taken)]), kind="stable")
+        parts = [part for part in (self, *taken) if len(part.number)] or [self]
+        order = np.argsort(np.concatenate([part.number for part in parts]), kind="stable") if parts[1:] else slice(None)
         for name in self._columns():
-            setattr(self, name, np.concatenate([getattr(part, name) for part in (self, *taken)])[order])
+            setattr(self, name, np.concatenate([getattr(part, name) for part in parts])[order])
 
     def _columns(self):
         return [name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name != "data"]
@@ -594,12 +626,14 @@ class _Frames:
 def _decode(data, frames, first):
     """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped."""
     left = _Frames(data, frames, first)
+    plain = _take_plain(left)
     _pass_link(left)
     _pass_ip(left)
     _pass_tunnels(left)
     left.keep(left.protocol == 6, _protocol_name, left.protocol)
     left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
     left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
+    left.put(plain)
     _addresses(left)
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
@@ -607,12 +641,31 @@ def _decode(data, frames, first):
     flags = np.where(sound, tcp["offset_flags"] & 0x1FF, 0).astype(np.int16)
     payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
     length = left.wire_end - payload_at
-    return {"frame": left.number, "src": left.src, "sport": tcp["sport"].astype(np.int64), "dst": left.dst,
-            "dport": tcp["dport"].astype(np.int64), "seq": tcp["seq"].astype(np.uint32),
-            "ack": tcp["ack"].astype(np.uint32), "flags": flags, "length": length, "payload_at": payload_at,
-            "payload_captured": np.clip(left.end - payload_at, 0, length), "window": tcp["window"].astype(np.int32),
-            "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, \
+    return {"frame": left.number, "src": left.src, "sport": tcp["sport"].astype(np.uint16), "dst": left.dst,
+            "dport": tcp["dport"].astype(np.uint16), "seq": tcp["seq"].astype(np.uint32),
+            "ack": tcp["ack"].astype(np.uint32), "flags": flags, "length": length.astype(np.uint32),
+            "payload_at": payload_at, "payload_captured": np.clip(left.end - payload_at, 0, length).astype(np.uint32),
+            "window": tcp["window"].astype(np.int32), "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, \
         (left.unique4, left.unique6), left.skipped
+
+
+def _take_plain(left):
+    """Take the frames with nothing but Ethernet and IPv4 without options before a whole TCP header, moved past both.
+
+    They are most frames of most captures, and one look at both headers is enough for them.
+    """
+    size = PLAIN.itemsize + TCP.itemsize
+    mask = (left.link == PLAIN_LINK) & (left.at + size <= left.end) & (left.at + size <= left.wire_end)
+    header = left.header(PLAIN, mask)
+    ip, total = header["ip"], header["ip"]["total_length"].astype(np.int64)
+    simple = ((header["ethernet"]["type"] == 0x0800) & (ip["version_ihl"] == 0x45) & (ip["protocol"] == 6)
+              & (ip["flags_offset"] & 0x1FFF == 0) & ((total == 0) | (total >= IPV4.itemsize + TCP.itemsize)))
+    mask[mask] = simple
+    plain, total = left.take(mask), total[simple]
+    plain.ip_at, plain.at = plain.at + ETHERNET.itemsize, plain.at + PLAIN.itemsize
+    _end_at(plain, slice(None), np.where(total == 0, plain.wire_end, plain.ip_at + total))
+    plain.ethertype, plain.protocol = np.full(len(plain.at), 0x0800), np.full(len(plain.at), 6)
+    return plain
 
 
 def _joined(parts, numbers):
@@ -621,7 +674,7 @@ def _joined(parts, numbers):
     `numbers`: of each chunk its addresses, `unique4` and `unique6`.
     """
     fours, sixes = (np.unique(np.concatenate(unique)) for unique in zip(*numbers))
-    places = [np.concatenate([np.searchsorted(fours, four), len(fours) + np.searchsorted(sixes, six)])
+    places = [np.concatenate([np.searchsorted(fours, four), len(fours) + np.searchsorted(sixes, six)]).astype(np.int32)
               for four, six in numbers]
     for part, place in zip(parts, places):
         part["src"], part["dst"] = place[part["src"]], place[part["dst"]]
@@ -646,21 +699,24 @@ def _window_scales(data, flags, at, end):
 
 
 def _flags(flags):
-    codes = np.flatnonzero(np.bincount(flags, minlength=1 << len(FLAG_LETTERS)))
+    counted = np.bincount(flags, minlength=1 << len(FLAG_LETTERS)) > 0
+    codes, place = np.flatnonzero(counted), (np.cumsum(counted) - 1).astype(np.int16)
     names = ["".join(letter for bit, letter in enumerate(FLAG_LETTERS) if code >> bit & 1) for code in codes]
-    return pd.Categorical.from_codes(np.searchsorted(codes, flags), names)
+    return pd.Categorical.from_codes(place[flags], names)
 
 
 def _pass_link(left):
     """Move every frame past its link header, and leave those that carry IP, with `ethertype` set."""
     left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
     left.ethertype = np.full(len(left.at), NO_IP)
-    for kind, wrapper in {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC,
-                          "radiotap": IN_RADIOTAP, "wireless": IN_WIRELESS}.items():
-        left.ethertype[_is(left, kind)] = wrapper
-    for kind, dtype in {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}.items():
-        left.keep(~_is(left, kind) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
-        rows = np.flatnonzero(_is(left, kind))
+    for link in _distinct(left.link).tolist():
+        kind = LINKS[link]
+        if kind in WRAPPED_LINKS:
+            left.ethertype[left.link == link] = WRAPPED_LINKS[kind]
+            continue
+        dtype = SIMPLE_LINKS[kind]
+        left.keep((left.link != link) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
+        rows = np.flatnonzero(left.link == link)
         header = left.header(dtype, rows)
         if kind == "raw":
             left.ethertype[rows] = _of_version(header["version_ihl"])
@@ -668,10 +724,6 @@ def _pass_link(left):
         left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
         left.at[rows] += dtype.itemsize
     _pass_wrappers(left)
-
-
-def _is(left, kind):
-    return np.isin(left.link, [number for number, name in LINKS.items() if name == kind])
 
 
 def _family(family):
@@ -832,6 +884,7 @@ def _pass_ip(left):
     left.keep(left.sound, lambda cut: "cut inside the IP header" if cut else "malformed IP header",
               (left.ethertype == 0x86DD) & (left.end < left.wire_end))
     left.keep(~left.fragment, "IP fragment after the first")
+    del left.fragment, left.sound
 
 
 def _pass_ipv4(left, rows):
@@ -908,7 +961,7 @@ def _addresses(left):
     both6 = np.concatenate([pair6["src"], pair6["dst"]]).view("S16")
     code4, unique4 = pd.factorize(np.concatenate([pair4["src"], pair4["dst"]]).astype(np.uint32))
     unique6, code6 = np.unique(both6, return_inverse=True)
-    left.src, left.dst = np.zeros(len(left.at), np.int64), np.zeros(len(left.at), np.int64)
+    left.src, left.dst = np.zeros((2, len(left.at)), np.int32)
     left.src[rows4], left.dst[rows4] = np.split(code4, 2)
     left.src[rows6], left.dst[rows6] = (part + len(unique4) for part in np.split(code6, 2))
     left.unique4, left.unique6 = unique4, unique6
@@ -921,18 +974,25 @@ def _protocol_name(number):
 
 # Streams and hosts
 
+def _endpoints(columns, addresses):
+    """Numbers below 2**32 for source and destination, address and port, of each segment."""
+    src, dst = (columns[address].astype(np.int64) << 16 | columns[port] for address, port in (
+        ("src", "sport"), ("dst", "dport")))
+    return (src, dst) if addresses <= 1 << 16 else np.split(pd.factorize(np.concatenate([src, dst]))[0], 2)
+
+
 def _streams(src, dst, flags, seq, ack):
-    """The stream number of each segment, by Wireshark's `tcp.stream` rule, and its side (0 or 1) in the stream.
+    """The stream number of each segment, by Wireshark's `tcp.stream` rule, and its side in the stream: 0 or 1.
 
     Segments between the same two endpoints (numbers `src`, `dst`) are one stream, until a SYN without ACK comes whose
-    sequence number differs from the initial one known for its direction.
+    sequence number differs from the initial one known for its direction. Side 0 sent the first segment between the two.
     """
-    src, dst = np.split(pd.factorize(np.concatenate([src, dst]))[0], 2)
     pair = pd.factorize(np.minimum(src, dst) << 32 | np.maximum(src, dst))[0]
-    side = (src > dst).astype(np.int8)
     order = in_groups(pair)
-    begins = np.r_[True, np.diff(pair[order]) > 0][:len(order)]
-    _reopen(begins, side[order], flags[order], seq[order], ack[order])
+    begins = np.diff(pair[order], prepend=-1) > 0
+    firsts = order[begins]
+    side = (src != src[firsts][pair]).astype(np.int8)
+    _reopen(begins, pair[order], side[order], flags[order], seq[order], ack[order])
     number = np.empty(np.count_nonzero(begins), np.int64)
     number[np.argsort(order[begins])] = np.arange(len(number))
     stream = np.empty(len(pair), np.int64)
@@ -942,25 +1002,32 @@ def _streams(src, dst, flags, seq, ack):
 
 def in_groups(group):
     """The order that brings the members of each group together and leaves them in order; `group`: 0, 1, ... each."""
-    group = group.astype(np.int64) * len(group)
-    group += np.arange(len(group))
-    group.sort()
-    return np.remainder(group, len(group), out=group)
+    order = np.argsort(group.astype(np.uint16), kind="stable")
+    high = group >> 16
+    return order[np.argsort(high.astype(np.uint16)[order], kind="stable")] if high.any() else order
 
 
-def _reopen(begins, side, flags, seq, ack):
-    """Mark in `begins` the SYNs that open a further stream between two endpoints; all arrays in order of endpoints.
+def _reopen(begins, pair, side, flags, seq, ack):
+    """Mark in `begins` the SYNs that open a further stream between two endpoints; all arrays in order of `pair`.
 
     The initial sequence number of a direction is that of its last SYN-ACK; or else it follows from the first segment
-    that tells it: one of its own, or an ACK of the other direction.
+    that tells it: one of its own, or an ACK of the other direction. Where side 0 alone opens, and from the first segment
+    on, that is always the SYN before.
     """
-    rows = np.flatnonzero((flags & SYN > 0) & ~begins)
-    pairs = np.flatnonzero(begins)[np.cumsum(begins)[rows] - 1]
+    rows, firsts = np.flatnonzero(flags & SYN), np.flatnonzero(begins)
     opens = flags[rows] & ACK == 0
-    pair, begin, initial = None, None, {}
-    for row, first, own, number, opening in zip(*map(np.ndarray.tolist, (rows, pairs, side[rows], seq[rows], opens))):
-        if first != pair:
-            pair, begin, initial = first, first, {}
+    usual = flags[firsts] & (SYN | ACK) == SYN
+    usual[pair[rows[opens != (side[rows] == 0)]]] = False
+    usually = usual[pair[rows]]
+    syns = rows[opens & usually]
+    begins[syns[1:][seq[syns[1:]] != seq[syns[:-1]]]] = True
+    rows, opens = rows[~usually], opens[~usually]
+    firsts, current = firsts[pair[rows]], None
+    for row, first, own, number, opening in zip(*map(np.ndarray.tolist, (rows, firsts, side[rows], seq[rows], opens))):
+        if first != current:
+            current, begin, initial = first, first, {}
+        if row == first:
+            continue
         if opening and (initial[own] if own in initial else _initial(begin, row, side, flags, seq, ack)) != number:
             begins[row], begin, initial = True, row, {}
         initial[own] = number
