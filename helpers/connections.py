@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, FIN, RST, SYN, in_groups
+from helpers.captures import ACK, CHUNK, FIN, RST, SYN, in_groups
 
 HOSTS = ("client", "server")
 FIN_TIMEOUT = 60.0
@@ -32,7 +32,7 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     other end's FIN.
     """
     ends = end_events(capture)
-    client, server = (ends[ends.index.get_level_values("end") == host].droplevel("end") for host in HOSTS)
+    client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
     known = client["host"].notna()
     probes = _probes(capture, len(client))
     reset = client["reset"]
@@ -64,10 +64,8 @@ def keepalive_probes(capture):
     sent no FIN and has all its data acknowledged, and the peer's window is open (else it is a window probe).
     Source: RFC 9293 section 3.8.4.
     """
-    flow = _flow(capture)
-    probe = np.empty(len(flow.row), bool)
-    probe[flow.row] = flow.probe
-    return pd.Series(probe, capture.segments.index, name="probe")
+    end_events(capture)
+    return pd.Series(capture._derived["probe"], capture.segments.index, name="probe")
 
 
 def forgotten_at(ends, fin_timeout):
@@ -96,22 +94,40 @@ def end_events(capture):
 
 
 def _end_events(capture):
-    flow = _flow(capture)
-    streams, size = flow.directions // 2, flow.directions
-    known = np.repeat(_last_row(flow.stream, flow.known, streams) >= 0, 2)
-    reset = np.repeat(_reset(flow), 2)
-    sound = flow.sound
-    speaks = _last_row(flow.direction, sound, size)
-    telling = sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
-    talks = _last_row(flow.direction, telling, size) >= 0
-    table = {"reset": reset, "host": pd.array(np.where(known, np.tile(HOSTS, streams), None), "string"),
-             "local": flow.sockets.take(flow.local), "peer": flow.sockets.take(_swapped(flow.local)),
-             "sender": flow.local * len(flow.sockets) + _swapped(flow.local),
-             **_opening(flow, known), **_closing(flow),
-             "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks), **_heard(flow),
-             "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
-    index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
-    return pd.DataFrame(table, index)
+    capture._derived["probe"] = probe = np.empty(len(capture.segments), bool)
+    parts = []
+    for flow in _flows(capture, CHUNK):
+        parts.append(_ends_of(flow))
+        probe[flow.row] = flow.probe
+    table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    known, (local, sockets) = table.pop("known"), _sockets(capture)
+    peer, streams = _swapped(local), len(known) // 2
+    table = {"reset": table.pop("reset"), "host": pd.array(np.where(known, np.tile(HOSTS, streams), None), "string"),
+             "local": sockets.take(local), "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **table}
+    return pd.DataFrame(table, pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"]))
+
+
+def _ends_of(flow):
+    """The columns of `end_events` that the segments of a flow tell, by direction; `known`: whether a SYN was captured."""
+    known = np.repeat(_last_row(flow.stream, flow.known, flow.directions // 2) >= 0, 2)
+    speaks = _last_row(flow.direction, flow.sound, flow.directions)
+    telling = flow.sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
+    talks = _last_row(flow.direction, telling, flow.directions) >= 0
+    return {"known": known, "reset": np.repeat(_reset(flow), 2), **_opening(flow, known), **_closing(flow),
+            "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks), **_heard(flow),
+            "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
+
+
+def _sockets(capture):
+    """By direction, the sender's place in the texts of all endpoints; and these (`address:port`)."""
+    segments, way = capture.segments, directions(capture)
+    first = _first_row(way // 2, np.arange(len(way)), int(way.max(initial=-1)) // 2 + 1)
+    own, peer = ((segments[address].cat.codes.to_numpy()[first].astype(np.int64) << 16) + segments[port].to_numpy()[first]
+                 for address, port in (("src", "sport"), ("dst", "dport")))
+    swap = way[first] & 1
+    local, sockets = pd.factorize(np.stack([np.where(swap, peer, own), np.where(swap, own, peer)], axis=1).ravel())
+    bracketed = [f"[{text}]" if ":" in text else text for text in segments["src"].cat.categories]
+    return local, pd.array([f"{bracketed[code >> 16]}:{code & 0xFFFF}" for code in sockets.tolist()], "string")
 
 
 def _heard(flow):
@@ -165,45 +181,59 @@ def segment_flow(capture):
     the names say. `row`: its position in `capture.segments`.
     """
     if "segment_flow" not in capture._derived:
-        flow = _flow(capture)
-        columns = {name: getattr(flow, name) for name in FLOW} | _running(flow)
+        flow = next(_flows(capture, NO_LIMIT))
+        columns = {name: getattr(flow, name) for name in FLOW} | flow.before
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
         capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
     return capture._derived["segment_flow"]
 
 
-def _flow(capture):
-    """The columns of `segment_flow` that each segment has of its own, as arrays; and what is known by direction.
+def directions(capture):
+    """The direction of each segment: twice its stream, plus one where the server sends (or the second end; see `Capture`)."""
+    host = capture.segments["host"].cat.codes.to_numpy()
+    return 2 * capture.segments["stream"].to_numpy() + np.where(host < 0, capture._headers["side"], host)
 
-    A direction is twice the stream, plus one where the server (or the second end) sends. `directions`: how many there
-    are; `local`: by direction, the sender's place in `sockets` (`address:port`); `known`: whether a SYN was captured.
+
+def _flows(capture, size):
+    """Yield the segments in stream order, as arrays of what `segment_flow` tells of them: `size` or so at a time.
+
+    Each stretch holds whole streams, and counts them, and their directions, from 0 on. `directions`: how many there are;
+    `known`: whether the segment's host is; `probe`: of keep-alive; `accepted`: a RST, by its receiver; `before`: what was
+    known just before.
     """
-    if "flow" not in capture._derived:
-        capture._derived["flow"] = _make_flow(capture)
-    return capture._derived["flow"]
-
-
-def _make_flow(capture):
     segments, headers = capture.segments, capture._headers
-    stream, host = segments["stream"].to_numpy(), segments["host"].cat.codes.to_numpy()
-    row = in_groups(stream)
-    flow = SimpleNamespace(row=row, stream=stream[row], known=host[row] >= 0)
-    flow.direction = flow.stream * 2 + np.where(host < 0, headers["side"], host)[row]
-    flow.directions = 2 * (int(stream.max(initial=-1)) + 1)
-    flow.time, flow.length = (segments[name].to_numpy()[row] for name in ("time", "length"))
-    flow.flags, flow.window = headers["flags"][row], headers["window"][row]
-    flow.raw_seq, flow.raw_ack = (segments[name].to_numpy()[row].astype(np.int64) for name in ("seq", "ack"))
+    columns = {"direction": directions(capture), "known": segments["host"].cat.codes.to_numpy() >= 0,
+               **{name: segments[name].to_numpy() for name in ("time", "length")},
+               "flags": headers["flags"], "window": headers["window"], "scale": headers["scale"],
+               **{f"raw_{name}": segments[name].to_numpy() for name in ("seq", "ack")}}
+    order = in_groups(columns["direction"] >> 1)
+    ends = np.cumsum(np.bincount(columns["direction"] >> 1))
+    first, begin = 0, 0
+    while first < len(ends) or not first:
+        last = max(int(np.searchsorted(ends, begin + size, "right")), first + 1)
+        stop = int(ends[last - 1]) if len(ends) else 0
+        row = order[begin:stop]
+        yield _make_flow({name: column[row] for name, column in columns.items()}, row, first)
+        first, begin = last, stop
+
+
+def _make_flow(columns, row, first):
+    """The flow of the segments at `row`, whose first stream is `first`."""
+    flow = SimpleNamespace(row=row, **columns)
+    flow.direction = flow.direction - 2 * first
+    flow.stream = flow.direction >> 1
+    flow.directions = 2 * (int(flow.stream[-1]) + 1 if len(row) else 0)
+    flow.raw_seq, flow.raw_ack = flow.raw_seq.astype(np.int64), flow.raw_ack.astype(np.int64)
     flow.has_ack = flow.flags & (ACK | RST) == ACK
     _count_from_initial(flow)
-    _mark_sound(flow, _shifts(capture, flow))
-    _name_sockets(flow, segments)
+    _mark_sound(flow)
     _judge(flow)
     return flow
 
 
 def _judge(flow):
-    """Add to `flow` what needs to know what came before: `probe` (of keep-alive), `accepted` (a RST, by its receiver)."""
-    known = _running(flow)
+    """Add to `flow` what needs to know what came `before`: `probe` and `accepted`."""
+    known = flow.before = _running(flow)
     flow.probe = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
                   & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
     flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)
@@ -290,9 +320,9 @@ def _distance(value, reference):
     return (value - reference + (1 << 31) & (1 << 32) - 1) - (1 << 31)
 
 
-def _mark_sound(flow, shifts):
+def _mark_sound(flow):
     """Add `edge` (the highest sequence number that the peer ever allowed) and `sound` to `flow`."""
-    edge = np.full(flow.directions, NOTHING)
+    edge, shifts = np.full(flow.directions, NOTHING), _shifts(flow)
     rows = np.flatnonzero(flow.has_ack)
     sender = flow.direction[rows]
     np.maximum.at(edge, sender ^ 1, flow.ack[rows] + np.left_shift(flow.window[rows].astype(np.int64), shifts[sender]))
@@ -302,25 +332,12 @@ def _mark_sound(flow, shifts):
         & (~flow.began | (flow.seq >= -1)) & (np.arange(len(flow.row)) >= syn[flow.direction])
 
 
-def _shifts(capture, flow):
+def _shifts(flow):
     """The window scale (RFC 7323) of each direction; the largest there can be where its SYN was not captured."""
     shifts = np.full(flow.directions, LARGEST_SCALE)
     syns = np.flatnonzero(flow.flags & (SYN | RST) == SYN)
-    shifts[flow.direction[syns]] = capture._headers["scale"][flow.row[syns]]
+    shifts[flow.direction[syns]] = flow.scale[syns]
     return shifts
-
-
-def _name_sockets(flow, segments):
-    """Add `sockets`, the texts of all endpoints, and `local`: by direction, the sender's place in them."""
-    first = _first_row(flow.stream, np.ones(len(flow.row), bool), flow.directions // 2)
-    rows, swap = flow.row[first], flow.direction[first] & 1
-    own, peer = ((segments[address].cat.codes.to_numpy()[rows].astype(np.int64) << 16) + segments[port].to_numpy()[rows]
-                 for address, port in (("src", "sport"), ("dst", "dport")))
-    ends = np.stack([np.where(swap, peer, own), np.where(swap, own, peer)], axis=1).ravel()
-    flow.local, sockets = pd.factorize(ends)
-    addresses = segments["src"].cat.categories
-    bracketed = [f"[{text}]" if ":" in text else text for text in addresses]
-    flow.sockets = pd.array([f"{bracketed[code >> 16]}:{code & 0xFFFF}" for code in sockets.tolist()], "string")
 
 
 def _running(flow):

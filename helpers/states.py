@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, RST, in_groups
-from helpers.connections import FIN_TIMEOUT, end_events, forgotten_at, segment_flow
+from helpers.connections import FIN_TIMEOUT, directions, end_events, forgotten_at
 
 TIME_WAIT = 60.0
 STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSING", "TIME_WAIT",
@@ -152,10 +152,11 @@ def _restart(capture, ends, end, state, since, until, time_wait):
 
 def _by_sender(capture, sender, wanted):
     """By sender, of the ends `wanted`: the latest time so far at each segment with an ACK or a RST, and their columns."""
-    flow = segment_flow(capture)
-    flow = flow[(flow["flags"] & (ACK | RST) > 0) & np.isin(sender, sender[wanted])[flow["direction"]]].sort_values("row")
-    columns = [flow[name].to_numpy() for name in ("time", "flags", "raw_seq", "stream")]
-    groups = pd.Series(columns[0]).groupby(sender[flow["direction"]]).indices
+    segments, flags, way = capture.segments, capture._headers["flags"], directions(capture)
+    listened = np.isin(sender, sender[wanted])
+    rows = np.flatnonzero((flags & (ACK | RST) > 0) & listened[way])
+    columns = [column[rows] for column in (segments["time"].to_numpy(), flags, segments["seq"].to_numpy(), way // 2)]
+    groups = pd.Series(columns[0]).groupby(sender[way[rows]]).indices
     parts = {name: [column[rows] for column in columns] for name, rows in groups.items()}
     return {name: (np.maximum.accumulate(part[0]), part) for name, part in parts.items()}
 

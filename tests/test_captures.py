@@ -556,6 +556,8 @@ def test_guesses_and_chunks_change_nothing(tmp_path, data, monkeypatch, name, fo
             changed.setattr(captures, "CHUNK", 7)
             changed.setattr(captures, "SLAB", 4096)
             assert _outcome(tmp_path / "damaged") == usual
+            changed.setattr(captures, "PLAIN_LINK", None)
+            assert _outcome(tmp_path / "damaged") == usual
             for guess in ("_likely_records", "_likely_packets"):
                 changed.setattr(captures, guess, lambda *_: (np.empty(0, np.int64), np.empty(0, np.int64)))
             assert _outcome(tmp_path / "damaged") == usual

@@ -32,6 +32,7 @@ from fuzz import (
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from helpers import captures
 from helpers.captures import CaptureError, merge_captures, read_capture
 from helpers.connections import connections
 from helpers.exchanges import exchanges
@@ -121,6 +122,19 @@ def test_other_connections_do_not_matter(tmp_path, talk):
         assert pd.factorize(rows["stream"])[0].tolist() == alone.segments["stream"].tolist()
         told = connections(whole).loc[rows["stream"].unique(), ["ending", "closer", "client_bytes", "server_bytes", "keepalive_probes"]]
         assert told.astype(str).to_numpy().tolist() == connections(alone)[list(told)].astype(str).to_numpy().tolist()
+
+
+@bounded
+@given(TALKS)
+def test_stretches_do_not_matter(tmp_path, talk):
+    """However many frames, or streams, are dealt with at a time."""
+    whole = tables(read(tmp_path / "a", pcap(frames_of(talk))))
+    for size in (1, 4):
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setattr(captures, "CHUNK", size)
+            changed.setattr("helpers.connections.CHUNK", size)
+            capture = read(tmp_path / "a", pcap(frames_of(talk)))
+            same(whole, tables(capture))
 
 
 # Shipped captures, damaged and turned into other files by Wireshark's own tools
