@@ -66,7 +66,7 @@ UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
-CHUNK, SLAB = 1 << 17, 1 << 22
+CHUNK, SLAB = 1 << 16, 1 << 22
 NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
               0xBAD: "custom block", 0x40000BAD: "custom block"}
 FLAG_LETTERS = "FSRPAUECN"
@@ -234,18 +234,23 @@ def _capture(path, data, chunks, reading, damage=None, base=0):
         columns.append(decoded)
         numbers.append(addresses)
         skipped.update(out)
-        parts.append({name: part[name] for name in ("at", "captured", "time_ns", "timeless")})
+        parts.append({name: part[name] for name in ("at", "time_ns", "timeless")}
+                     | {"captured": part["captured"].astype(np.uint32)})
     columns, addresses = _joined(columns, numbers)
     parts = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    time_ns = _filled(parts.pop("time_ns"), parts.pop("timeless"))
-    start = int(time_ns[0]) if frames else 0
-    seconds = (time_ns - start) / 1e9
+    start, seconds = _clock(_filled(parts.pop("time_ns"), parts.pop("timeless")))
     segments = as_segments(columns, addresses, seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
     headers |= {"frame_at": parts["at"], "frame_captured": parts["captured"], "side": segments.pop("side").to_numpy()}
     cuts = [f"byte {base + at}: {reason}" for at, reason in reading.cuts]
     return Capture(str(path), segments, frames, dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max()) if frames else 0.0, "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+
+
+def _clock(time_ns):
+    """The first of the times, and the seconds since then of each."""
+    start = int(time_ns[0]) if len(time_ns) else 0
+    return start, (time_ns - start) / 1e9
 
 
 def _filled(time_ns, timeless):

@@ -26,16 +26,14 @@ def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
     """
     ends = end_events(capture).reset_index(level="end").reset_index()
     ends["over"] = np.fmin(ends["reset"], _next_incarnation(ends))
-    stays = [*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)]
-    end, since, until = (np.concatenate(parts) for parts in list(zip(*stays))[1:])
-    state = np.repeat([STATES.index(name) for name, *_ in stays], [len(part) for _, part, *_ in stays])
+    end, state, since, until = _joined([*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)])
     _restart(capture, ends, end, state, since, until, time_wait)
     over = ends["over"].to_numpy()[end]
-    until = np.fmin(until, over)
-    lasts = ~(since >= over) & ~(since > until)
-    order = np.flatnonzero(lasts)[_by_end_and_time(end[lasts], since[lasts])]
+    np.fmin(until, over, out=until)
+    lasts = np.flatnonzero(~(since >= over) & ~(since > until))
+    order = lasts[_by_end_and_time(end[lasts], since[lasts])]
     end, since, until = end[order], since[order], until[order]
-    names = pd.array(np.array(STATES, object)[state[order]], "str")
+    names = pd.array(STATES, "str").take(state[order])
     return pd.DataFrame({"stream": ends["stream"].to_numpy()[end], **{
         name: ends[name].array.take(end) for name in ("host", "local", "peer")}, "state": names,
         "since": pd.array(since, "Float64"), "until": pd.array(until, "Float64")})
@@ -72,8 +70,9 @@ def count(states, state, host=None, at=None):
     if at is not None:
         return int(((since <= at) & (at < until)).sum())
     since, until = np.where(np.isfinite(since), since, np.fmin(until, 0.0)), until[np.isfinite(until)]
-    steps = pd.concat([pd.Series(1, since), pd.Series(-1, until)]).groupby(level=0).sum().cumsum()
-    return steps.rename_axis("time").rename(state)
+    times, place = np.unique(np.concatenate([since, until]), return_inverse=True)
+    steps = np.bincount(place, np.repeat([1, -1], [len(since), len(until)]), len(times)).astype(np.int64)
+    return pd.Series(np.cumsum(steps), pd.Index(times, name="time"), name=state)
 
 
 def _bounds(stays):
@@ -87,6 +86,13 @@ def _stays(where, state, since, until):
     """(state, ends that were in it, since, until) of the ends in the mask `where`."""
     rows = np.flatnonzero(where)
     return state, rows, since.to_numpy()[rows], until.to_numpy()[rows]
+
+
+def _joined(stays):
+    """Of all `stays`, the end (its place), the state (its place in `STATES`), since when and until when, as arrays."""
+    end, since, until = (np.concatenate(parts) for parts in list(zip(*stays))[1:])
+    names = np.array([STATES.index(name) for name, *_ in stays], np.int8)
+    return end, np.repeat(names, [len(part) for _, part, *_ in stays]), since, until
 
 
 def _opening(ends):
