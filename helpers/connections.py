@@ -96,7 +96,8 @@ def end_events(capture):
 def _end_events(capture):
     capture._derived["probe"] = probe = np.empty(len(capture.segments), bool)
     parts = []
-    for flow in _flows(capture, CHUNK):
+    for flow in flows(capture):
+        _judge(flow)
         parts.append(_ends_of(flow))
         probe[flow.row] = flow.probe
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
@@ -181,8 +182,8 @@ def segment_flow(capture):
     the names say. `row`: its position in `capture.segments`.
     """
     if "segment_flow" not in capture._derived:
-        flow = next(_flows(capture, NO_LIMIT))
-        columns = {name: getattr(flow, name) for name in FLOW} | flow.before
+        flow = next(flows(capture, NO_LIMIT))
+        columns = {name: getattr(flow, name) for name in FLOW} | _running(flow)
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
         capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
     return capture._derived["segment_flow"]
@@ -194,13 +195,13 @@ def directions(capture):
     return 2 * capture.segments["stream"].to_numpy() + np.where(host < 0, capture._headers["side"], host)
 
 
-def _flows(capture, size):
-    """Yield the segments in stream order, as arrays of what `segment_flow` tells of them: `size` or so at a time.
+def flows(capture, size=None):
+    """Yield the segments in stream order, as arrays of what `segment_flow` tells of them: `size` (`CHUNK`) or so at a time.
 
-    Each stretch holds whole streams, and counts them, and their directions, from 0 on. `directions`: how many there are;
-    `known`: whether the segment's host is; `probe`: of keep-alive; `accepted`: a RST, by its receiver; `before`: what was
-    known just before.
+    Each stretch holds whole streams, and counts them, and their directions, from its `first` on. `directions`: how many there
+    are; `known`: whether the segment's host is.
     """
+    size = size or CHUNK
     segments, headers = capture.segments, capture._headers
     columns = {"direction": directions(capture), "known": segments["host"].cat.codes.to_numpy() >= 0,
                **{name: segments[name].to_numpy() for name in ("time", "length")},
@@ -219,7 +220,7 @@ def _flows(capture, size):
 
 def _make_flow(columns, row, first):
     """The flow of the segments at `row`, whose first stream is `first`."""
-    flow = SimpleNamespace(row=row, **columns)
+    flow = SimpleNamespace(row=row, first=first, **columns)
     flow.direction = flow.direction - 2 * first
     flow.stream = flow.direction >> 1
     flow.directions = 2 * (int(flow.stream[-1]) + 1 if len(row) else 0)
@@ -227,13 +228,12 @@ def _make_flow(columns, row, first):
     flow.has_ack = flow.flags & (ACK | RST) == ACK
     _count_from_initial(flow)
     _mark_sound(flow)
-    _judge(flow)
     return flow
 
 
 def _judge(flow):
-    """Add to `flow` what needs to know what came `before`: `probe` and `accepted`."""
-    known = flow.before = _running(flow)
+    """Add to `flow` what needs to know what came before: `probe` (of keep-alive) and `accepted` (a RST, by its receiver)."""
+    known = _running(flow)
     flow.probe = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
                   & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
     flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)

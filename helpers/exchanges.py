@@ -7,6 +7,7 @@ answers are paired with requests first in, first out, as its section 9.3 demands
 import gc
 import heapq
 import re
+from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +16,14 @@ import h11
 import numpy as np
 import pandas as pd
 
-from helpers.captures import FIN, SYN
-from helpers.connections import segment_flow
+from helpers.captures import FIN, SYN, in_groups
+from helpers.connections import flows
 
 COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "string", "status": "Int64",
            "version": "string", "framing": "string", "requested": "Float64", "answered": "Float64",
            "finished": "Float64", "response_bytes": "Int64"}
+ROW = ("stream", "nth", "method", "target", "version", "requested", "status", "framing", "answered", "finished", "response_bytes")
+UNANSWERED = (None,) * 5
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)\r?\n")
 REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
 REQUEST_CUT = re.compile(
@@ -51,9 +54,8 @@ def exchanges(capture):
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order); an answer that was not captured doesn't shift the later ones.
     """
     with _uncollected():
-        sides = _sides(capture)
-        rows = [row for asking in sorted(sides) for row in _exchanges_of(capture, asking, sides)]
-    columns = dict(zip(COLUMNS, zip(*rows))) if rows else {name: [] for name in COLUMNS}
+        rows = [row for flow in flows(capture) for row in _exchanges_of(*_sides(capture, flow), flow.first)]
+    columns = dict(zip(ROW, zip(*rows))) if rows else {name: [] for name in COLUMNS}
     table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
 
@@ -71,51 +73,59 @@ def _uncollected():
 
 
 @dataclass(slots=True)
-class _Side:
-    """What one direction of a stream sent, as lists, a segment an entry; `first`: where its bytes begin, None if unknown.
+class _Pieces:
+    """Bytes in order, as lists, a piece an entry: sequence numbers `seq` to `end` arrived, with all before them, by `time`.
 
-    `begins`, `ends`: sequence numbers of the payload; `at`, `size`: the place and length of what the file has of it.
-    `close`: (time, sequence number) of the FIN, or None.
+    `at`, `size`: place and length in the file of what was captured of them; `ack`: the sender's acknowledgment.
     """
 
-    first: int | None
-    begins: list
-    ends: list
+    seq: list
+    end: list
     at: list
     size: list
     ack: list
     time: list
-    close: tuple | None
-
-
-def _sides(capture):
-    """The `_Side` of each direction that sent anything."""
-    flow = {name: column.to_numpy() for name, column in segment_flow(capture).items()}
-    talks = np.flatnonzero(flow["sound"] & ((flow["length"] > 0) | (flow["flags"] & FIN > 0)))
-    direction = flow["direction"][talks]
-    order = np.argsort(direction, kind="stable")
-    seq, length, flags, row, ack, time, began = (flow[name][talks[order]] for name in (
-        "seq", "length", "flags", "row", "ack", "time", "began"))
-    begins = seq + (flags & SYN > 0)
-    at, size = (capture._headers[name][row] for name in ("payload_at", "payload_captured"))
-    columns = [column.tolist() for column in (begins, begins + length, at, size, ack, time)]
-    fins = np.flatnonzero(flags & FIN)[::-1]
-    close = dict(zip(direction[order][fins].tolist(), zip(time[fins].tolist(), (seq + length)[fins].tolist())))
-    starts = np.flatnonzero(np.diff(direction[order], prepend=-1))
-    names, stops = direction[order][starts].tolist(), [*starts[1:].tolist(), len(order)]
-    return {name: _Side(1 if first else None, *(column[start:stop] for column in columns), close.get(name))
-            for name, first, start, stop in zip(names, began[starts].tolist(), starts.tolist(), stops)}
 
 
 @dataclass(slots=True)
-class _Piece:
-    """Bytes `seq` to `end` of one direction; `time` when they (and all before them) had arrived; `data` may be cut short."""
+class _Side:
+    """What one direction of a stream sent: `pieces` from `start` to `stop`.
 
-    seq: int
-    end: int
-    time: float
-    data: bytes
-    ack: int
+    `first`: sequence number at which its bytes begin, None if unknown. `close`: (time, sequence number) of the FIN, or None.
+    """
+
+    pieces: _Pieces
+    start: int
+    stop: int
+    first: int | None
+    close: tuple | None
+
+
+def _sides(capture, flow):
+    """The `_Side` of each direction that sent any bytes; and the file's bytes.
+
+    Where every segment continues the one before, the segments are the pieces.
+    """
+    buffer = capture._data.data
+    closes = np.flatnonzero(flow.sound & (flow.flags & FIN > 0))[::-1]
+    close = dict(zip(flow.direction[closes].tolist(), zip(flow.time[closes].tolist(), (flow.seq + flow.length)[closes].tolist())))
+    talks = np.flatnonzero(flow.sound & (flow.length > 0))
+    talks = talks[in_groups(flow.direction[talks])]
+    direction, time, began, row = (column[talks] for column in (flow.direction, flow.time, flow.began, flow.row))
+    seq = (flow.seq + (flow.flags & SYN > 0))[talks]
+    end = seq + flow.length[talks]
+    at, size = (capture._headers[name][row] for name in ("payload_at", "payload_captured"))
+    segments = _Pieces(*(column.tolist() for column in (seq, end, at, size, flow.ack[talks], time)))
+    starts = np.flatnonzero(np.diff(direction, prepend=-1))
+    continues = np.r_[True, (seq[1:] == end[:-1]) & (time[1:] >= time[:-1])][:len(seq)]
+    continues[starts] = ~began[starts] | (seq[starts] == 1)
+    orderly = np.logical_and.reduceat(continues, starts) if len(starts) else continues
+    sides = {}
+    for name, start, stop, known, in_order in zip(*(column.tolist() for column in (
+            direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts], orderly))):
+        side = _Side(segments, start, stop, 1 if known else None, close.get(name))
+        sides[name] = side if in_order else _in_order(side)
+    return sides, buffer
 
 
 @dataclass(slots=True)
@@ -127,9 +137,9 @@ class _Message:
     seq: int
     ack: int
     begun: float
-    number: int | None = None
     ended: float | None = None
     end: int | None = None
+    number: int | None = None
 
     @property
     def method(self):
@@ -139,26 +149,30 @@ class _Message:
     def status(self):
         return int(self.line[0])
 
+    @property
+    def size(self):
+        return None if self.end is None else self.end - self.seq
 
-def _exchanges_of(capture, asking, sides):
-    """Rows of the requests sent in the direction `asking`, each with the answer that belongs to it, if one was captured."""
-    requests = list(_requests(_pieces(capture, sides[asking]), sides[asking].first))
-    answers = {}
-    if requests and asking ^ 1 in sides:
-        answering = sides[asking ^ 1]
-        answers = _answers(_pieces(capture, answering), answering.first, requests, answering.close)
-    rows = []
-    for number, request in enumerate(requests):
-        method, target, version = [text and text.decode("latin-1") for text in request.line]
-        status = framing = answered = finished = size = None
-        if answer := answers.get(number):
-            status, framing, answered, finished = answer.status, answer.framing, answer.begun, answer.ended
-            size = None if answer.end is None else answer.end - answer.seq
-        rows.append((asking // 2, request.number, method, target, status, version, framing, request.begun,
-                     answered, finished, size))
-        if answer and _leaves_http(request.method, status):
-            break
-    return rows
+
+def _exchanges_of(sides, buffer, first):
+    """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream."""
+    for asking, side in sides.items():
+        requests = list(_requests(_Reader(buffer, side)))
+        if not requests:
+            continue
+        answers = _answers(_Reader(buffer, sides[asking ^ 1]), requests) if asking ^ 1 in sides else {}
+        for number, request in enumerate(requests):
+            answer = answers.get(number)
+            yield (first + asking // 2, request.number, *_texts(request.line), request.begun, *(UNANSWERED if answer is None else (
+                answer.status, answer.framing, answer.begun, answer.ended, answer.size)))
+            if answer and _leaves_http(request.method, answer.status):
+                break
+
+
+@lru_cache(HEADS_KNOWN)
+def _texts(line):
+    """The parts of a request line as texts; None where one was not captured."""
+    return tuple(text and text.decode("latin-1") for text in line)
 
 
 def _leaves_http(method, status):
@@ -168,43 +182,47 @@ def _leaves_http(method, status):
 
 # Bytes in order
 
-def _pieces(capture, side):
-    """The payload of one direction in order: every byte once, with the time at which it and all before it had arrived."""
-    buffer, held, pieces, expected, latest = capture._data.data, [], [], side.first, -np.inf
-    for segment in zip(side.begins, side.ends, side.at, side.size, side.ack, side.time):
-        begin, end, at, size, ack, time = segment
-        if begin == end:
-            continue
+def _in_order(side):
+    """The side with every byte once and in order, and the time at which it and all before it had arrived."""
+    columns = [getattr(side.pieces, name)[side.start:side.stop] for name in _Pieces.__slots__]
+    held, pieces, expected, latest = [], _Pieces([], [], [], [], [], []), side.first, -np.inf
+    for segment in zip(*columns):
+        begin, end, time = segment[0], segment[1], segment[-1]
         expected = begin if expected is None else expected
         if begin == expected and not held and time >= latest:
-            pieces.append(_Piece(begin, end, time, bytes(buffer[at:at + size]), ack))
+            _append(pieces, *segment)
             expected, latest = end, time
             continue
         heapq.heappush(held, segment)
         while held and held[0][0] <= expected:
-            expected = _take(buffer, pieces, heapq.heappop(held), expected, time)
+            expected = _take(pieces, heapq.heappop(held), expected, time)
         latest = max(latest, time)
     while held:
-        expected = _take(buffer, pieces, held[0], max(expected, held[0][0]), held[0][-1])
+        expected = _take(pieces, held[0], max(expected, held[0][0]), held[0][-1])
         heapq.heappop(held)
-    return pieces
+    return _Side(pieces, 0, len(pieces.seq), side.first, side.close)
 
 
-def _take(buffer, pieces, segment, expected, time):
+def _take(pieces, segment, expected, time):
     """Append what `segment` brings from `expected` on, and return the next sequence number expected."""
     begin, end, at, size, ack, _ = segment
     if end <= expected:
         return expected
-    data = bytes(buffer[at + min(expected - begin, size):at + size])
-    pieces.append(_Piece(expected, end, max(time, pieces[-1].time) if pieces else time, data, ack))
+    known = min(expected - begin, size)
+    _append(pieces, expected, end, at + known, size - known, ack, max(time, pieces.time[-1]) if pieces.time else time)
     return end
+
+
+def _append(pieces, *piece):
+    for name, value in zip(_Pieces.__slots__, piece):
+        getattr(pieces, name).append(value)
 
 
 # Messages
 
-def _requests(pieces, first):
+def _requests(reader):
     """The requests of one direction, in order."""
-    reader, number = _Reader(pieces, first), 0
+    number = 0
     while reader.seek(REQUEST_LINE, REQUEST_BEGIN):
         request = reader.message(REQUEST_LINE, REQUEST_CUT, _request_framing)
         if request is not None:
@@ -213,9 +231,9 @@ def _requests(pieces, first):
             yield request
 
 
-def _answers(pieces, first, requests, close):
+def _answers(reader, requests):
     """The final responses of one direction, by the position in `requests` of the request that each answers."""
-    reader, answers, asked = _Reader(pieces, first, close), {}, 0
+    answers, asked = {}, 0
     while asked < len(requests) and reader.seek(STATUS_LINE, STATUS_BEGIN):
         seq = reader.seq
         while asked + 1 < len(requests) and requests[asked].ack < requests[asked + 1].ack <= seq:
@@ -263,64 +281,70 @@ def _length(headers):
 
 
 class _Reader:
-    """Reads messages from pieces, one after the other.
+    """Reads the messages of a `_Side`, one after the other.
 
-    `first`: sequence number at which the first message must begin (None: not known). `close`: time and sequence number of the
-    sender's FIN, or None. `lost` turns true where a message doesn't begin at the end of the one before.
+    `lost` turns true where a message doesn't begin at the end of the one before; `next`: where that should be, if known.
     """
 
-    def __init__(self, pieces, first, close=None):
-        self.pieces, self.close, self.index, self.offset = pieces, close, 0, 0
-        self.lost, self.next, self.whole, self.first = False, first, True, None
+    def __init__(self, buffer, side):
+        self.buffer, self.pieces, self.index, self.stop, self.close = buffer, side.pieces, side.start, side.stop, side.close
+        self.offset, self.lost, self.next, self.whole, self.first, self.data = 0, False, side.first, True, None, b""
 
     @property
     def seq(self):
-        return self.pieces[self.index].seq + self.offset
+        return self.pieces.seq[self.index] + self.offset
+
+    def bytes_of(self, index):
+        at = self.pieces.at[index]
+        return bytes(self.buffer[at:at + self.pieces.size[index]])
 
     def seek(self, line, begin):
         """Move to the next bytes that begin a message, and say whether there are any."""
-        while self.index < len(self.pieces):
-            piece = self.pieces[self.index]
-            if piece.data[self.offset:self.offset + 1] in (b"\r", b"\n"):
-                blank = BLANK.match(piece.data, self.offset).end() - self.offset
-                self.next = self.next + blank if self.next == self.seq else self.next
-                self.offset += blank
-            whole = piece.data.find(b"\n", self.offset) >= 0
-            self.first = line.match(piece.data, self.offset) if whole else None
-            if self.first or not whole and begin.match(piece.data, self.offset):
-                self.lost |= self.next != piece.seq + self.offset
+        while self.index < self.stop:
+            data = self.data = self.bytes_of(self.index)
+            self.first = line.match(data, self.offset)
+            if self.first or self._begins(data, line, begin):
+                self.lost |= self.next != self.seq
                 return True
             self.index, self.offset = self.index + 1, 0
         return False
+
+    def _begins(self, data, line, begin):
+        """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
+        if data[self.offset:self.offset + 1] in (b"\r", b"\n"):
+            blank = BLANK.match(data, self.offset).end() - self.offset
+            self.next = self.next + blank if self.next == self.seq else self.next
+            self.offset += blank
+            self.first = line.match(data, self.offset)
+        return self.first or data.find(b"\n", self.offset) < 0 and begin.match(data, self.offset)
 
     def message(self, line, cut, framing, *asked):
         """The message that begins here, or None where no head does; `framing(method or status, head)` names its end.
 
         Of a head that was cut with its frame only the first line counts, or what matches `cut` of it.
         """
-        piece, seq, head = self.pieces[self.index], self.seq, self._head(line)
+        seq, ack, begun, head = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self._head(line)
         first = self.first or line.match(head) or (None if self.whole else cut.match(head))
         if first is None:
             return None
         first = first.groups()
         if not self.whole:
             self.next = None
-            return _Message(first, None, seq, piece.ack, piece.time)
+            return _Message(first, None, seq, ack, begun)
         kind, length = (framing if len(head) <= LARGEST_KNOWN else framing.__wrapped__)(first[0], head, *asked)
         end, ended = self._skip(seq + len(head) + length)
         if kind in ("chunked", "until-close"):
             end, ended = (self._chunked if kind == "chunked" else self._until_close)(end)
         self.next = end
-        return _Message(first, kind, seq, piece.ack, piece.time, None, ended, end)
+        return _Message(first, kind, seq, ack, begun, ended, end)
 
     def _head(self, line):
         """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame."""
-        data = self.pieces[self.index].data
-        if self.first and (end := HEAD_END.search(data, self.offset)):
+        if self.first and (end := HEAD_END.search(self.data, self.first.end() - 1)):
             self.whole = True
-            return data[self.offset:end.end()]
+            return self.data[self.offset:end.end()]
         self.first = None
-        head, index, seen, right = bytearray(data[self.offset:]), self.index, 0, None
+        head, index, seen, right = bytearray(self.data[self.offset:]), self.index, 0, None
         while True:
             end = HEAD_END.search(head, max(seen - 2, 0))
             if right is None and head.find(b"\n", seen) >= 0:
@@ -329,60 +353,61 @@ class _Reader:
             if end or right is False or len(head) > limit or not self._joined(index):
                 break
             index, seen = index + 1, len(head)
-            head += self.pieces[index].data
+            head += self.bytes_of(index)
         self.whole = bool(end and right)
         if self.whole:
             return bytes(head[:end.end()])
-        last = self.pieces[index]
         self.index, self.offset = max(index, self.index + 1), 0
-        return bytes(head) if not end and last.seq + len(last.data) < last.end else b""
+        return bytes(head) if not end and self._behind(index) < self.pieces.end[index] else b""
+
+    def _behind(self, index):
+        """The sequence number behind what was captured of the piece."""
+        return self.pieces.seq[index] + self.pieces.size[index]
 
     def _joined(self, index):
         """Whether there is a piece after `index`, and no gap between them."""
-        piece = self.pieces[index]
-        return index + 1 < len(self.pieces) and piece.seq + len(piece.data) == self.pieces[index + 1].seq
+        return index + 1 < self.stop and self._behind(index) == self.pieces.seq[index + 1]
 
     def _skip(self, end):
         """Move to sequence number `end`; (`end`, time when the byte before it had arrived), None where not captured."""
-        while self.index + 1 < len(self.pieces) and self.pieces[self.index + 1].seq < end:
-            self.index += 1
-        last = self.pieces[self.index]
-        self.offset = end - last.seq
-        if self.offset >= len(last.data):
-            self.index, self.offset = self.index + 1, 0
-        if last.end >= end:
-            return end, last.time
-        return (end if self.index < len(self.pieces) else None), None
+        pieces = self.pieces
+        last = max(bisect_left(pieces.seq, end, self.index, self.stop) - 1, self.index)
+        self.index, self.offset = last, end - pieces.seq[last]
+        if self.offset >= pieces.size[last]:
+            self.index, self.offset = last + 1, 0
+        if pieces.end[last] >= end:
+            return end, pieces.time[last]
+        return (end if self.index < self.stop else None), None
 
     def _chunked(self, begin):
         """Move behind the chunked body that begins at `begin`; (its end, time), None where that was not captured."""
         connection = h11.Connection(h11.CLIENT)
         connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
         connection.receive_data(CHUNKED)
-        joined = self.index < len(self.pieces) and self.seq == begin
+        joined = self.index < self.stop and self.seq == begin
         while joined:
-            piece, joined = self.pieces[self.index], self._joined(self.index)
-            connection.receive_data(piece.data[self.offset:])
-            self.index, self.offset = self.index + 1, 0
+            index, joined = self.index, self._joined(self.index)
+            connection.receive_data(self.bytes_of(index)[self.offset:])
+            self.index, self.offset = index + 1, 0
             try:
                 event = h11.Data
                 while event not in (h11.NEED_DATA, h11.PAUSED):
                     event = connection.next_event()
                     if isinstance(event, h11.EndOfMessage):
-                        return self._skip_back(piece, len(connection.trailing_data[0]))
+                        return self._skip_back(index, len(connection.trailing_data[0]))
             except h11.ProtocolError:
                 break
         return None, None
 
-    def _skip_back(self, piece, rest):
-        """Move to the last `rest` bytes of `piece`, the one just read; (sequence number, time)."""
+    def _skip_back(self, index, rest):
+        """Move to the last `rest` bytes of the piece `index`, the one just read; (sequence number, time)."""
         if rest:
-            self.index, self.offset = self.index - 1, len(piece.data) - rest
-        return piece.seq + len(piece.data) - rest, piece.time
+            self.index, self.offset = index, self.pieces.size[index] - rest
+        return self._behind(index) - rest, self.pieces.time[index]
 
     def _until_close(self, begin):
         """Move behind all pieces; (sequence number, time) of the FIN, where there was one behind `begin`."""
-        self.index = len(self.pieces)
+        self.index = self.stop
         if self.close is None or self.close[1] < begin:
             return None, None
-        return self.close[1], max(self.close[0], self.pieces[-1].time)
+        return self.close[1], max(self.close[0], self.pieces.time[self.stop - 1])
