@@ -91,11 +91,14 @@ print(time.perf_counter() - begun, found)
 """
 CLUSTER = """
 import sys, time
+import dask
 from dask.distributed import Client, LocalCluster
 from helpers.pieces import read_folder
 if __name__ == "__main__":
+    dask.config.set({"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}})
     with LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, dashboard_address=None) as cluster:
-        with Client(cluster):
+        with Client(cluster) as client:
+            client.run(__import__, "helpers.pieces")
             read_folder(sys.argv[2:3])
             begun = time.perf_counter()
             tables = read_folder(sys.argv[2:])

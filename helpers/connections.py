@@ -97,7 +97,7 @@ def _end_events(capture):
     capture._derived["probe"] = probe = np.empty(len(capture.segments), bool)
     parts = []
     for flow in flows(capture):
-        _judge(flow)
+        judge(flow)
         parts.append(_ends_of(flow))
         probe[flow.row] = flow.probe
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
@@ -122,7 +122,7 @@ def _ends_of(flow):
 def _sockets(capture):
     """By direction, the sender's place in the texts of all endpoints; and these (`address:port`)."""
     segments, way = capture.segments, directions(capture)
-    first = _first_row(way // 2, np.arange(len(way)), int(way.max(initial=-1)) // 2 + 1)
+    first = first_row(way // 2, np.arange(len(way)), int(way.max(initial=-1)) // 2 + 1)
     own, peer = ((segments[address].cat.codes.to_numpy()[first].astype(np.int64) << 16) + segments[port].to_numpy()[first]
                  for address, port in (("src", "sport"), ("dst", "dport")))
     swap = way[first] & 1
@@ -147,10 +147,10 @@ def _opening(flow, known):
     acknowledged too.
     """
     is_syn = flow.sound & (flow.flags & SYN > 0)
-    syn = _first_row(flow.direction, is_syn, flow.directions)
+    syn = first_row(flow.direction, is_syn, flow.directions)
     unseen = np.where(known, NOTHING + 1, NO_LIMIT)
     answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
-    speaks = _first_row(flow.direction, flow.sound & flow.has_ack & (flow.flags & SYN == 0), flow.directions)
+    speaks = first_row(flow.direction, flow.sound & flow.has_ack & (flow.flags & SYN == 0), flow.directions)
     spoke = np.where(known & (_swapped(syn) < 0), _at(flow.time, speaks), np.nan)
     seen = _swapped(answered)
     arrived = _last_before(flow, is_syn, answered)
@@ -161,7 +161,7 @@ def _opening(flow, known):
 def _closing(flow):
     """The events of the FINs, by direction."""
     is_fin = flow.sound & (flow.flags & FIN > 0)
-    fin = _first_row(flow.direction, is_fin, flow.directions)
+    fin = first_row(flow.direction, is_fin, flow.directions)
     end = _at(flow.seq_end, fin, NO_LIMIT)
     answered, sent = _first_ack(flow, end), _at(flow.time, fin)
     arrived = _last_before(flow, is_fin, answered)
@@ -183,7 +183,8 @@ def segment_flow(capture):
     """
     if "segment_flow" not in capture._derived:
         flow = next(flows(capture, NO_LIMIT))
-        columns = {name: getattr(flow, name) for name in FLOW} | _running(flow)
+        judge(flow)
+        columns = {name: getattr(flow, name) for name in FLOW} | flow.before
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
         capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
     return capture._derived["segment_flow"]
@@ -231,9 +232,9 @@ def _make_flow(columns, row, first):
     return flow
 
 
-def _judge(flow):
-    """Add to `flow` what needs to know what came before: `probe` (of keep-alive) and `accepted` (a RST, by its receiver)."""
-    known = _running(flow)
+def judge(flow):
+    """Add to `flow` what was known `before` each segment: by it `probe` (of keep-alive), `accepted` (a RST, by its receiver)."""
+    known = flow.before = _running(flow)
     flow.probe = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
                   & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
     flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)
@@ -244,19 +245,19 @@ def _count_from_initial(flow):
     direction, size = flow.direction, flow.directions
     steady, kind = flow.flags & RST == 0, flow.flags & (SYN | ACK | RST)
     is_syn = flow.flags & SYN > 0
-    from_syn = _first_by(direction, is_syn & steady, flow.raw_seq, size)
-    from_answer = _first_by(direction ^ 1, kind == SYN | ACK, flow.raw_ack - 1, size)
+    from_syn = first_by(direction, is_syn & steady, flow.raw_seq, size)
+    from_answer = first_by(direction ^ 1, kind == SYN | ACK, flow.raw_ack - 1, size)
     initial = np.where(from_syn == NOTHING, from_answer, from_syn)
     flow.began = (initial != NOTHING)[direction]
     for rows in (steady, ~steady):
-        initial = np.where(initial == NOTHING, _first_by(direction, rows, flow.raw_seq, size), initial)
+        initial = np.where(initial == NOTHING, first_by(direction, rows, flow.raw_seq, size), initial)
     flow.seq = _unwrap(flow.raw_seq, direction, steady, initial)
     flow.seq_end = flow.seq + flow.length + is_syn + (flow.flags & FIN > 0)
-    initial = np.where(initial == NOTHING, _first_by(direction ^ 1, flow.has_ack, flow.raw_ack, size), initial)
+    initial = np.where(initial == NOTHING, first_by(direction ^ 1, flow.has_ack, flow.raw_ack, size), initial)
     flow.ack = np.where(flow.has_ack, _unwrap(flow.raw_ack, direction ^ 1, flow.has_ack, initial), NOTHING)
 
 
-def _first_row(group, rows, size):
+def first_row(group, rows, size):
     """The first of the `rows` (a mask, or positions) of each of `size` groups; -1 where there is none."""
     return _last_row(group, (np.flatnonzero(rows) if rows.dtype == bool else rows)[::-1], size)
 
@@ -268,9 +269,9 @@ def _last_row(group, rows, size):
     return result
 
 
-def _first_by(group, rows, values, size):
+def first_by(group, rows, values, size):
     """The first of `values` among `rows` for each of `size` groups; NOTHING where there is none."""
-    return _at(values, _first_row(group, rows, size), NOTHING)
+    return _at(values, first_row(group, rows, size), NOTHING)
 
 
 def _at(values, rows, missing=np.nan):
@@ -327,7 +328,7 @@ def _mark_sound(flow):
     sender = flow.direction[rows]
     np.maximum.at(edge, sender ^ 1, flow.ack[rows] + np.left_shift(flow.window[rows].astype(np.int64), shifts[sender]))
     flow.edge = np.where(edge == NOTHING, NO_LIMIT, edge)[flow.direction]
-    syn = _first_row(flow.direction, flow.flags & (SYN | RST) == SYN, flow.directions)
+    syn = first_row(flow.direction, flow.flags & (SYN | RST) == SYN, flow.directions)
     flow.sound = (flow.flags & RST == 0) & (flow.seq_end <= flow.edge + 1) \
         & (~flow.began | (flow.seq >= -1)) & (np.arange(len(flow.row)) >= syn[flow.direction])
 
@@ -354,7 +355,7 @@ def _running(flow):
         last = np.maximum.accumulate(np.where(mine, here, -1))
         windows.append(np.where(last >= begin, flow.window[last], np.nan) if len(here) else np.empty(0))
     acked = np.where(first, *reversed(acked))
-    fin = _first_row(flow.direction, flow.sound & (flow.flags & FIN > 0), flow.directions)[flow.direction]
+    fin = first_row(flow.direction, flow.sound & (flow.flags & FIN > 0), flow.directions)[flow.direction]
     return {"acked": acked, "next": np.maximum(np.where(first, *sent), acked),
             "fin_before": (fin >= 0) & (fin < here), "peer_window": np.where(first, *reversed(windows))}
 
@@ -386,7 +387,7 @@ def _running_max(values, group):
 def _first_ack(flow, wanted):
     """By direction, the time of the peer's first segment whose ack reaches `wanted` (by direction)."""
     reaches = flow.has_ack & flow.sound & (flow.ack >= wanted[flow.direction ^ 1])
-    return _at(flow.time, _swapped(_first_row(flow.direction, reaches, flow.directions)))
+    return _at(flow.time, _swapped(first_row(flow.direction, reaches, flow.directions)))
 
 
 def _last_before(flow, rows, moment):
@@ -401,7 +402,7 @@ def _reset(flow):
     streams, rows = flow.directions // 2, np.flatnonzero(flow.accepted)
     last_syn = _last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
     rows = rows[rows > last_syn[flow.stream[rows]]]
-    return _at(flow.time, _first_row(flow.stream, rows, streams))
+    return _at(flow.time, first_row(flow.stream, rows, streams))
 
 
 def _payload(flow):

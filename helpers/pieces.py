@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import FIN, LARGEST_SCALE, RST, SYN, Capture, as_segments, read_pieces
-from helpers.connections import connections, end_events, keepalive_probes, segment_flow
+from helpers.connections import NOTHING, connections, end_events, first_by, first_row, flows, judge
 from helpers.exchanges import exchanges
 from helpers.states import states
 
@@ -65,30 +65,31 @@ def read_captures(paths, piece=PIECE, payload=False, closed_for=CLOSED_FOR, idle
 
     Raises `CaptureError` where a file can't be opened or is no capture.
     """
-    carry, numbers = None, 0
+    waiting, numbers = [], 0
     for partial in _partials(paths, piece, payload):
-        carry = partial if carry is None else merge(carry, partial)
-        tables, carry, numbers = _give_out(carry, numbers, payload, closed_for, idle_for)
-        if len(tables.connections):
-            yield tables
-    if carry is not None:
-        yield tables_of(carry, payload)
+        waiting.append(partial)
+        if len(waiting) > 1 and sum(len(partial.rows) for partial in waiting[1:]) >= len(waiting[0].rows):
+            tables, carry, numbers = _give_out(merge(*waiting), numbers, payload, closed_for, idle_for)
+            waiting = [carry]
+            if len(tables.connections):
+                yield tables
+    if waiting:
+        yield _all_tables(joined(waiting), numbers, payload)
 
 
 def read_folder(paths, payload=False):
     """The tables of all captures at `paths`, neighbours in time, read and merged by Dask; as `Tables`.
 
-    Where a Dask client is active its cluster does the work; each file is one task. Needs the extra `cluster`.
+    Where a Dask client is active its cluster does the work; each file is one task. Needs the extra `cluster`. Dask's workers
+    hand memory back to the system at once, which makes these tasks take three times as long: set its
+    `distributed.nanny.pre-spawn-environ` without `MALLOC_TRIM_THRESHOLD_`.
     """
-    import dask.bag
+    from dask import compute, delayed
 
-    parts = dask.bag.from_sequence(_in_time(paths), partition_size=1).map(summarise_file, payload=payload)
-    return tables_of(parts.reduction(_all_merged, _all_merged, split_every=ABREAST).compute(), payload)
-
-
-def _all_merged(partials):
-    partials = list(partials)
-    return partials[0] if len(partials) == 1 else merge(*partials)
+    parts = [delayed(summarise_file)(path, payload) for path in _in_time(paths)]
+    while len(parts) > ABREAST:
+        parts = [delayed(merge)(*parts[begin:begin + ABREAST]) for begin in range(0, len(parts), ABREAST)]
+    return tables_of(joined(compute(*parts)), payload)
 
 
 def summarise_file(path, payload=False):
@@ -110,37 +111,47 @@ def summarise(capture, payload=False) -> Partial:
     partial = Partial(rows, capture.frames, Counter(capture.skipped), start if capture.frames else None,
                       start + round(capture.end * 1e9) if capture.frames else None,
                       (f"{capture.path}: {capture.cut}",) if capture.cut else ())
-    return _thinned(partial)
+    return _thinned(partial, capture)
 
 
 def merge(*partials) -> Partial:
     """What neighbouring stretches know together; associative, so any grouping of neighbours gives the same."""
+    partial = joined(partials)
+    return _thinned(partial, _capture_of(partial))
+
+
+def joined(partials) -> Partial:
+    """The same as `merge`, with every row of every part."""
     columns = [part.rows[name] for part in partials for name in ("src", "dst")]
     addresses = pd.api.types.union_categoricals(columns, ignore_order=True, sort_categories=True).categories
     rows = pd.concat([part.rows.assign(**{
         name: part.rows[name].cat.set_categories(addresses) for name in ("src", "dst")}) for part in partials],
         ignore_index=True)
     starts, ends = ([getattr(part, name) for part in partials if getattr(part, name) is not None] for name in ("start", "end"))
-    return _thinned(Partial(
+    return Partial(
         rows, sum(part.frames for part in partials), sum((part.skipped for part in partials), Counter()),
-        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in partials), ())))
+        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in partials), ()))
 
 
 def tables_of(partial, payload=False) -> Tables:
     """The tables of what a `Partial` knows."""
+    return _all_tables(partial, 0, payload)
+
+
+def _all_tables(partial, numbers, payload):
     capture = _capture_of(partial)
-    number, _ = _stream_numbers(partial, capture, 0)
-    return _tables(capture, number, np.ones(len(number), bool), payload)
+    number, _ = _stream_numbers(partial, capture, numbers)
+    return _tables(capture, connections(capture), number, np.ones(len(number), bool), payload)
 
 
-def _tables(capture, number, wanted, payload):
-    """The tables of the `wanted` streams (a mask), with the `number` of each."""
-    tables = [connections(capture), states(capture), *([exchanges(capture)] if payload else [])]
-    for place, table in enumerate(tables):
-        streams = table["stream"].to_numpy() if "stream" in table else table.index.to_numpy()
-        table, streams = table[wanted[streams]], number[streams[wanted[streams]]]
-        tables[place] = table.assign(stream=streams).reset_index(drop=True) if "stream" in table \
-            else table.set_axis(pd.Index(streams, name="stream"))
+def _tables(capture, table, number, wanted, payload):
+    """The tables of the `wanted` streams (a mask), with the `number` of each; `table`: the connections of all."""
+    tables = [table, states(capture), *([exchanges(capture)] if payload else [])]
+    for place, whole in enumerate(tables):
+        streams = whole["stream"].to_numpy() if "stream" in whole else whole.index.to_numpy()
+        part, streams = whole[wanted[streams]], number[streams[wanted[streams]]]
+        tables[place] = part.assign(stream=streams).reset_index(drop=True) if "stream" in part \
+            else part.set_axis(pd.Index(streams, name="stream"))
     return Tables(*tables[:2], tables[2] if payload else None, capture.start)
 
 
@@ -179,93 +190,87 @@ def _capture_of(partial):
 
 # What decides
 
-def _thinned(partial):
-    """The same knowledge in fewer rows: those that no table needs, whatever comes before or after, are left out."""
+def _thinned(partial, capture):
+    """The same knowledge in fewer rows: those that no table needs, whatever comes before or after, are left out.
+
+    `capture`: the `Capture` of the rows.
+    """
     if not len(partial.rows):
         return partial
-    capture = _capture_of(partial)
-    flow = segment_flow(capture).sort_values("row", ignore_index=True)
-    probe = keepalive_probes(capture).to_numpy()
     weight, probes = (partial.rows[name].to_numpy().copy() for name in ("weight", "probes"))
-    first = _firsts(flow["stream"])[flow["stream"]]
-    np.add.at(probes, first[probe], weight[probe])
-    weight[probe] = 0
-    undecided = _gather_undecided(flow, probe, weight)
-    kept = _decisive(flow) | undecided
+    kept = np.zeros(len(weight), bool)
+    for flow in flows(capture):
+        judge(flow)
+        flow.weight, flow.probes = weight[flow.row], probes[flow.row]
+        kept[flow.row] = _decide(flow)
+        weight[flow.row], probes[flow.row] = flow.weight, flow.probes
     if "payload" in partial.rows:
-        kept |= flow["length"].to_numpy() > 0
+        kept |= partial.rows["length"].to_numpy() > 0
+    return replace(partial, rows=partial.rows.assign(weight=weight, probes=probes)[kept].reset_index(drop=True))
+
+
+def _decide(flow):
+    """Which segments of `flow` decide. The probes known go to the first of each stream, those in doubt to one for all."""
+    first = np.flatnonzero(np.diff(flow.stream, prepend=-1))
+    known = np.bincount(flow.stream, flow.probes + np.where(flow.probe, flow.weight, 0), len(first))
+    flow.probes = np.zeros_like(flow.probes)
+    flow.probes[first] = known
+    flow.weight[flow.probe] = 0
+    undecided = _gather_undecided(flow)
+    flow.weight[~undecided] = 0
+    kept = _decisive(flow) | undecided
     kept[first] = True
-    weight[~undecided] = 0
-    moved = np.zeros_like(probes)
-    np.add.at(moved, first, probes)
-    rows = partial.rows.assign(weight=weight, probes=moved)[kept].reset_index(drop=True)
-    return replace(partial, rows=rows)
+    return kept
 
 
-def _gather_undecided(flow, probe, weight):
+def _gather_undecided(flow):
     """Mark one segment for all those that may turn out to be probes with the same verdict; gather their `weight` there.
 
     Where no SYN was captured, a segment that looks like one, or like its direction's first, may be one: what was sent, and
     acknowledged, before, the piece before knows.
     """
-    first = flow[flow["sound"]].drop_duplicates("direction").set_index("direction")["seq"]
-    may_be = (flow["length"] <= 1) & (flow["flags"] & (SYN | FIN | RST) == 0) & ~flow["began"] & ~probe
-    may_be &= ((flow["seq"] == flow["direction"].map(first)) | (flow["seq"] == flow["next"] - 1)) & (weight > 0)
-    rows = np.flatnonzero(may_be)
-    alike = flow.loc[rows, ["direction", "seq", "peer_window", "acked"]]
-    alike = alike.assign(open=np.sign(alike["peer_window"]).fillna(-1), reached=alike["acked"] > flow.loc[rows, "seq"])
-    group = alike.groupby(["direction", "seq", "open", "reached"], sort=False).ngroup().to_numpy()
-    marked = np.zeros(len(flow), bool)
+    first = first_by(flow.direction, flow.sound, flow.seq, flow.directions)[flow.direction]
+    may_be = (flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & ~flow.began & ~flow.probe & (flow.weight > 0)
+    may_be &= (flow.seq == first) | (flow.seq == flow.before["next"] - 1)
+    rows, marked = np.flatnonzero(may_be), np.zeros(len(flow.row), bool)
     if len(rows):
-        places = np.full(group.max() + 1, -1)
-        places[group[::-1]] = rows[::-1]
-        total = np.bincount(group, weights=weight[rows]).astype(np.int64)
-        weight[rows] = 0
-        weight[places] = total
-        marked[places] = True
+        window, acked = flow.before["peer_window"][rows], flow.before["acked"][rows]
+        alike = pd.DataFrame({"direction": flow.direction[rows], "seq": flow.seq[rows], "reached": acked > flow.seq[rows],
+                              "open": np.where(np.isnan(window), -1, np.sign(window))})
+        group = alike.groupby(list(alike), sort=False).ngroup().to_numpy()
+        places = rows[first_row(group, np.arange(len(rows)), group.max() + 1)]
+        total = np.bincount(group, flow.weight[rows])
+        flow.weight[rows] = 0
+        flow.weight[places], marked[places] = total, True
     return marked
 
 
 def _decisive(flow):
     """Which segments decide: SYN, FIN, RST; the first and the last of each direction; those that reach furthest, in number,
     acknowledgement or window; the first to acknowledge SYN or FIN; and all that follow both FINs, or a RST."""
-    direction, here = flow["direction"].to_numpy(), np.arange(len(flow))
-    flags, sound = flow["flags"].to_numpy(), flow["sound"].to_numpy()
-    kept = flags & (SYN | FIN | RST) > 0
-    kept |= here > _over(flow)[flow["stream"].to_numpy()]
-    has_ack = flow["has_ack"].to_numpy() & sound & ~kept
-    data = sound & (flow["length"].to_numpy() > 0) & ~kept
-    seq, end, ack = (flow[name].to_numpy() for name in ("seq", "seq_end", "ack"))
-    for rows in (~kept, sound & ~kept, has_ack, data):
+    direction, has_ack = flow.direction, flow.has_ack & flow.sound
+    kept = (flow.flags & (SYN | FIN | RST) > 0) | (np.arange(len(direction)) > _over(flow)[flow.stream])
+    acks, data, steady = has_ack & ~kept, flow.sound & (flow.length > 0) & ~kept, flow.sound & ~kept
+    for rows in (~kept, steady, acks, data):
         _keep_ends(kept, direction, rows)
-    for rows, reach in ((sound & ~kept, end), (data, -seq), (has_ack, ack)):
-        _keep_furthest(kept, direction, rows, reach)
-    _keep_answers(kept, flow, has_ack)
+    for rows, reach in ((steady, flow.seq_end), (data, -flow.seq), (acks, flow.ack)):
+        _keep_furthest(kept, flow, rows, reach)
+    _keep_answers(kept, flow, acks)
     for shift in range(LARGEST_SCALE + 1):
-        _keep_furthest(kept, direction, has_ack, ack + np.left_shift(flow["window"].to_numpy().astype(np.int64), shift))
-    for numbers, rows in ((end, sound), (ack, has_ack)):
+        _keep_furthest(kept, flow, acks, flow.ack + np.left_shift(flow.window.astype(np.int64), shift))
+    for numbers, rows in ((flow.seq_end, flow.sound), (flow.ack, has_ack)):
         _keep_ends(kept, direction * (1 << 34) + np.where(rows, numbers >> STRIDE, 0), rows)
-    spans = (flow["time"].to_numpy() // SPAN).astype(np.int64)
-    _keep_ends(kept, direction * (1 << 34) + spans - spans.min(), ~flow["began"].to_numpy())
+    spans = (flow.time // SPAN).astype(np.int64)
+    _keep_ends(kept, direction * (1 << 34) + spans - spans.min(), ~flow.began)
     return kept
-
-
-def _firsts(group):
-    """By group (0, 1, ...), the place of its first member."""
-    group = group.to_numpy()
-    first = np.empty(int(group.max(initial=-1)) + 1, np.int64)
-    first[group[::-1]] = np.arange(len(group))[::-1]
-    return first
 
 
 def _over(flow):
     """By stream, the row after which every segment is kept: that of the second end's FIN, or of the first RST."""
-    flags, stream = flow["flags"].to_numpy(), flow["stream"].to_numpy()
-    streams, never = int(stream.max()) + 1, len(flow)
-    fin, reset = np.full(2 * streams, never), np.full(streams, never)
-    for place, group, flag in ((fin, flow["direction"].to_numpy(), FIN), (reset, stream, RST)):
-        rows = np.flatnonzero(flags & flag)[::-1]
-        place[group[rows]] = rows
+    never = len(flow.row)
+    fin, reset = (first_row(group, flow.flags & flag > 0, size) for group, flag, size in (
+        (flow.direction, FIN, flow.directions), (flow.stream, RST, flow.directions // 2)))
+    fin, reset = (np.where(place < 0, never, place) for place in (fin, reset))
     return np.minimum(fin.reshape(-1, 2).max(axis=1), reset)
 
 
@@ -279,28 +284,24 @@ def _keep_ends(kept, group, rows):
         kept[place] = True
 
 
-def _keep_furthest(kept, direction, rows, reach):
+def _keep_furthest(kept, flow, rows, reach):
     """Keep the first of the `rows` (a mask) of each direction at which `reach` is highest."""
     rows = np.flatnonzero(rows)
-    highest = np.full(int(direction.max()) + 1, np.iinfo(np.int64).min)
-    np.maximum.at(highest, direction[rows], reach[rows])
-    rows = rows[reach[rows] == highest[direction[rows]]][::-1]
-    place = np.full(len(highest), -1)
-    place[direction[rows]] = rows
-    kept[place[place >= 0]] = True
+    direction, reach = flow.direction[rows], reach[rows]
+    highest = np.full(flow.directions, NOTHING)
+    np.maximum.at(highest, direction, reach)
+    _keep(kept, first_row(flow.direction, rows[reach == highest[direction]], flow.directions))
 
 
-def _keep_answers(kept, flow, has_ack):
+def _keep_answers(kept, flow, acks):
     """Keep the first segment of each direction that acknowledges the other's SYN, and its FIN."""
-    direction, ack, end = (flow[name].to_numpy() for name in ("direction", "ack", "seq_end"))
-    for flag in (SYN, FIN):
-        rows = np.flatnonzero(flow["sound"].to_numpy() & (flow["flags"].to_numpy() & flag > 0))[::-1]
-        wanted = np.full(int(direction.max() | 1) + 1, np.iinfo(np.int64).max)
-        wanted[direction[rows] ^ 1] = flow["seq"].to_numpy()[rows] + 1 if flag == SYN else end[rows]
-        answers = np.flatnonzero(has_ack & (ack >= wanted[direction]))[::-1]
-        place = np.full(len(wanted), -1)
-        place[direction[answers]] = answers
-        kept[place[place >= 0]] = True
+    for flag, end in ((SYN, flow.seq + 1), (FIN, flow.seq_end)):
+        wanted = first_by(flow.direction ^ 1, flow.sound & (flow.flags & flag > 0), end, flow.directions)[flow.direction]
+        _keep(kept, first_row(flow.direction, acks & (wanted != NOTHING) & (flow.ack >= wanted), flow.directions))
+
+
+def _keep(kept, rows):
+    kept[rows[rows >= 0]] = True
 
 
 # The fold
@@ -309,7 +310,8 @@ def _stream_numbers(partial, capture, numbers):
     """The number of each stream, those that have none counted on from `numbers`; and the next number."""
     if not len(partial.rows):
         return np.empty(0, np.int64), numbers
-    number = partial.rows["number"].to_numpy()[_firsts(capture.segments["stream"])].copy()
+    stream = capture.segments["stream"].to_numpy()
+    number = partial.rows["number"].to_numpy()[first_row(stream, np.arange(len(stream)), stream.max() + 1)]
     new = number < 0
     number[new] = numbers + np.arange(new.sum())
     return number, numbers + int(new.sum())
@@ -319,15 +321,16 @@ def _give_out(partial, numbers, payload, closed_for, idle_for):
     """The tables of the streams that are over; the `Partial` without them; and the next stream's number."""
     capture = _capture_of(partial)
     number, numbers = _stream_numbers(partial, capture, numbers)
-    over = _over_and_done(capture, closed_for, idle_for) if len(number) else np.empty(0, bool)
+    table = connections(capture)
+    over = _over_and_done(capture, table, closed_for, idle_for) if len(number) else np.empty(0, bool)
     stream = capture.segments["stream"].to_numpy()
     rows = partial.rows.assign(number=number[stream])[~over[stream]].reset_index(drop=True)
-    return _tables(capture, number, over, payload), replace(partial, rows=rows), numbers
+    return _tables(capture, table, number, over, payload), replace(partial, rows=rows), numbers
 
 
-def _over_and_done(capture, closed_for, idle_for):
+def _over_and_done(capture, table, closed_for, idle_for):
     """Which streams nothing can change any more: long closed, long silent, or followed by the next of their 4-tuple."""
-    ends, table = end_events(capture), connections(capture)
+    ends = end_events(capture)
     stream, time = (capture.segments[name].to_numpy() for name in ("stream", "time"))
     last = np.full(len(table), -np.inf)
     np.maximum.at(last, stream, time)
