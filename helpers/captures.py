@@ -220,8 +220,6 @@ def _pieces(path, file, size):
         head, rest = reading.head, unread.tobytes()
 
 
-
-
 def _capture(path, data, chunks, reading, damage=None, base=0):
     """The `Capture` of the frames in `chunks` of `data`, which begins at byte `base` of the file.
 

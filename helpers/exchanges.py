@@ -7,6 +7,7 @@ answers are paired with requests first in, first out, as its section 9.3 demands
 import gc
 import heapq
 import re
+import string
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
 REQUEST_CUT = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND) ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
     rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)\r?))?$")
+REQUEST_BYTES = np.isin(np.arange(256), list(b"\r\n!#$%&'*+.^_`|~-" + (string.digits + string.ascii_letters).encode()))
+RESPONSE = b"HTTP/"
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
@@ -92,6 +95,7 @@ class _Side:
     """What one direction of a stream sent: `pieces` from `start` to `stop`.
 
     `first`: sequence number at which its bytes begin, None if unknown. `close`: (time, sequence number) of the FIN, or None.
+    `may_ask`: whether any piece may begin with a request.
     """
 
     pieces: _Pieces
@@ -99,6 +103,7 @@ class _Side:
     stop: int
     first: int | None
     close: tuple | None
+    may_ask: bool
 
 
 def _sides(capture, flow):
@@ -119,13 +124,26 @@ def _sides(capture, flow):
     starts = np.flatnonzero(np.diff(direction, prepend=-1))
     continues = np.r_[True, (seq[1:] == end[:-1]) & (time[1:] >= time[:-1])][:len(seq)]
     continues[starts] = ~began[starts] | (seq[starts] == 1)
-    orderly = np.logical_and.reduceat(continues, starts) if len(starts) else continues
+    asks = _may_ask(capture._data, at, size)
+    orderly, may_ask = (told.reduceat(rows, starts) if len(starts) else rows for told, rows in (
+        (np.logical_and, continues), (np.logical_or, asks)))
     sides = {}
-    for name, start, stop, known, in_order in zip(*(column.tolist() for column in (
-            direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts], orderly))):
-        side = _Side(segments, start, stop, 1 if known else None, close.get(name))
+    for name, start, stop, known, in_order, may in zip(*(column.tolist() for column in (
+            direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts], orderly, may_ask))):
+        side = _Side(segments, start, stop, 1 if known else None, close.get(name), may)
         sides[name] = side if in_order else _in_order(side)
     return sides, buffer
+
+
+def _may_ask(data, at, size):
+    """Which of the payloads may begin with a request, or an empty line before it: not encrypted data, nor a response."""
+    may_ask = np.zeros(len(at), bool)
+    rows = np.flatnonzero(size > 0)
+    may_ask[rows] = REQUEST_BYTES[data[at[rows]]]
+    rows = np.flatnonzero(size >= len(RESPONSE))
+    places = at[rows][:, None] + np.arange(len(RESPONSE))
+    may_ask[rows] &= (data[places] != np.frombuffer(RESPONSE, np.uint8)).any(axis=1)
+    return may_ask
 
 
 @dataclass(slots=True)
@@ -157,7 +175,7 @@ class _Message:
 def _exchanges_of(sides, buffer, first):
     """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream."""
     for asking, side in sides.items():
-        requests = list(_requests(_Reader(buffer, side)))
+        requests = list(_requests(_Reader(buffer, side))) if side.may_ask else []
         if not requests:
             continue
         answers = _answers(_Reader(buffer, sides[asking ^ 1]), requests) if asking ^ 1 in sides else {}
@@ -200,7 +218,7 @@ def _in_order(side):
     while held:
         expected = _take(pieces, held[0], max(expected, held[0][0]), held[0][-1])
         heapq.heappop(held)
-    return _Side(pieces, 0, len(pieces.seq), side.first, side.close)
+    return _Side(pieces, 0, len(pieces.seq), side.first, side.close, True)
 
 
 def _take(pieces, segment, expected, time):
@@ -241,10 +259,9 @@ def _answers(reader, requests):
         answers_it = seq >= requests[asked].ack
         method = requests[asked].method if answers_it else b""
         answer = reader.message(STATUS_LINE, STATUS_CUT, _response_framing, method)
-        if answer is None or answer.status < 200 and answer.status != 101 or not answers_it:
-            continue
-        answers[asked] = answer
-        asked += 1
+        if answer is not None and answers_it and (answer.status >= 200 or answer.status == 101):
+            answers[asked] = answer
+            asked += 1
     return answers
 
 
@@ -304,7 +321,7 @@ class _Reader:
             data = self.data = self.bytes_of(self.index)
             self.first = line.match(data, self.offset)
             if self.first or self._begins(data, line, begin):
-                self.lost |= self.next != self.seq
+                self.lost = self.lost or self.next != self.seq
                 return True
             self.index, self.offset = self.index + 1, 0
         return False
@@ -370,8 +387,9 @@ class _Reader:
 
     def _skip(self, end):
         """Move to sequence number `end`; (`end`, time when the byte before it had arrived), None where not captured."""
-        pieces = self.pieces
-        last = max(bisect_left(pieces.seq, end, self.index, self.stop) - 1, self.index)
+        pieces, last = self.pieces, self.index
+        if end > pieces.end[last]:
+            last = bisect_left(pieces.seq, end, last, self.stop) - 1
         self.index, self.offset = last, end - pieces.seq[last]
         if self.offset >= pieces.size[last]:
             self.index, self.offset = last + 1, 0

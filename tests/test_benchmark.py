@@ -32,7 +32,7 @@ def test_it_is_read_as_tshark_reads_it(rush, tmp_path):
     require("tshark", "editcap")
     held = json.loads((rush / "rush.json").read_text(encoding="utf-8"))
     assert all(held[name]["frames"] > 1000 for name in ("headers", "requests")) and held["answered"] >= 200
-    few = benchmark.cut(rush / "headers.pcapng", tmp_path / "few.pcapng", FRAMES)
+    few = benchmark.cut(rush / "headers.pcapng", tmp_path / "few.pcapng", 1, FRAMES)
     said = subprocess.run(benchmark.tshark(few, ("tcp.stream",)), capture_output=True, text=True, check=True).stdout
     segments = read_capture(few).segments
     assert segments["stream"].tolist() == [int(stream) for stream in said.split()]
@@ -42,11 +42,21 @@ def test_it_is_read_as_tshark_reads_it(rush, tmp_path):
 
 def test_its_requests_are_those_that_tshark_finds(rush, tmp_path):
     require("tshark", "editcap")
-    few = benchmark.cut(rush / "requests.pcapng", tmp_path / "few.pcapng", FRAMES)
+    few = benchmark.cut(rush / "requests.pcapng", tmp_path / "few.pcapng", 1, FRAMES)
     command = benchmark.tshark(few, ("tcp.stream", "http.request.method"), "-Y", "http.request")
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     streams = Counter(int(line.split()[0]) for line in said.splitlines())
     assert Counter(exchanges(read_capture(few))["stream"].tolist()) == streams and len(streams) > 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it measures memory on Linux only")
+def test_growth_is_measured_on_the_same_frames(rush, monkeypatch):
+    require("editcap")
+    monkeypatch.setattr(benchmark, "PARTS", (3, 1))
+    frames = json.loads((rush / "rush.json").read_text(encoding="utf-8"))["headers"]["frames"]
+    rows = benchmark.growth(rush, frames, 1)
+    assert [parts for parts, _, _ in rows] == [3, 1] and all(took > 0 and memory >= 0 for _, took, memory in rows)
+    assert sum(read_capture(rush / f"part-{part}-of-3.pcapng").frames for part in range(3)) == frames
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it records, and measures memory, on Linux only")

@@ -1,5 +1,9 @@
 """The verdicts on the article are computed: change one datum, and a verdict changes."""
 
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 
 from helpers.claims import CLAIMS, VERDICTS, Data, judge
@@ -79,3 +83,18 @@ def test_one_datum_changes_a_verdict(verdicts, number, name, change, before, aft
 
 def test_every_claim_names_its_notebook():
     assert all(claim.notebook for claim in CLAIMS)
+
+
+def claims_told():
+    """(notebook, number, verdict) of every row of a table of claims that holds one claim of the article, or several alike."""
+    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("## The claims"):
+                for numbers, verdict in re.findall(r"^\| (\d+(?:, \d+)*) \|[^|\n]*\|[^|*\n]*\*\*([^*\n]*)\*\*", cell.source, re.MULTILINE):
+                    yield from ((path.stem, int(number), verdict) for number in numbers.split(", "))
+
+
+def test_the_notebooks_tell_the_same_verdicts(verdicts):
+    told = list(claims_told())
+    assert len(told) == 26 and len({number for _, number, _ in told}) == 22
+    assert [(number, verdict) for _, number, verdict in told] == [(number, verdicts.loc[number, "verdict"]) for _, number, _ in told]
