@@ -75,6 +75,9 @@ END_OF_OPTIONS, NO_OPERATION, WINDOW_SCALE, LARGEST_SCALE = 0, 1, 3, 14
 LARGEST_FRAME = 1 << 18
 GZIP = b"\x1f\x8b"
 LARGEST_EXPANSION = 250
+COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
+OTHER_CAPTURES = (b"snoo", b"\xa1\xb2\xcd\x34", b"\x34\xcd\xb2\xa1", b"GMBU", b"RTSS", b"TRSN", b"XCP\0",
+                  b"\xaa\xaa\xaa\xaa", b"\x05VNF")
 
 
 class CaptureError(Exception):
@@ -326,8 +329,18 @@ def _frames(path, data, reading):
         for value, resolution in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1)):
             if magic == struct.pack(order + "I", value):
                 return _pcap_frames(path, data, reading, order, resolution)
-    reason = "the file is empty" if not len(data) else f"not a pcap or pcapng file (it begins with {magic.hex(' ')})"
-    raise CaptureError(path, 0, reason)
+    raise CaptureError(path, 0, _no_capture(magic))
+
+
+def _no_capture(magic):
+    """Why a file that begins with the bytes `magic` can't be read, and what to do about it."""
+    if not magic:
+        return "the file is empty"
+    for begin, name in COMPRESSED.items():
+        if magic.startswith(begin):
+            return f"the file is compressed with {name}; decompress it first"
+    told = f"not a pcap or pcapng file (it begins with {magic.hex(' ')})"
+    return f"{told}; turn it into one: editcap -F pcapng FILE NEW" if magic in OTHER_CAPTURES else told
 
 
 def _pcap_frames(path, data, reading, order, resolution):
@@ -628,15 +641,11 @@ class _Frames:
 
 def _decode(data, frames, first):
     """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped."""
-    left = _Frames(data, frames, first)
-    plain = _take_plain(left)
-    _pass_link(left)
-    _pass_ip(left)
-    _pass_tunnels(left)
-    left.keep(left.protocol == 6, _protocol_name, left.protocol)
-    left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
-    left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
-    left.put(plain)
+    others = _Frames(data, frames, first)
+    left = _take_plain(others)
+    if len(others.at):
+        _pass_layers(others)
+        left.put(others)
     _addresses(left)
     tcp = left.header(TCP)
     header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
@@ -650,6 +659,16 @@ def _decode(data, frames, first):
             "payload_at": payload_at, "payload_captured": np.clip(left.end - payload_at, 0, length).astype(np.uint32),
             "window": tcp["window"].astype(np.int32), "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, \
         (left.unique4, left.unique6), left.skipped
+
+
+def _pass_layers(left):
+    """Move every frame to its TCP header, and leave those that have one."""
+    _pass_link(left)
+    _pass_ip(left)
+    _pass_tunnels(left)
+    left.keep(left.protocol == 6, _protocol_name, left.protocol)
+    left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
+    left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
 
 
 def _take_plain(left):
@@ -958,7 +977,8 @@ def _pass_tunnels(left):
 
 def _addresses(left):
     """Number the addresses: `src` and `dst` are positions in `unique4` (numbers), and behind them in `unique6` (bytes)."""
-    rows4, rows6 = np.flatnonzero(left.ethertype == 0x0800), np.flatnonzero(left.ethertype == 0x86DD)
+    four = left.ethertype == 0x0800
+    rows4, rows6 = slice(None) if four.all() else np.flatnonzero(four), np.flatnonzero(~four)
     pair4 = _structures(left.data, left.ip_at[rows4] + IPV4.fields["addresses"][1], PAIR_4)
     pair6 = _structures(left.data, left.ip_at[rows6] + IPV6.fields["addresses"][1], PAIR_6)
     both6 = np.concatenate([pair6["src"], pair6["dst"]]).view("S16")

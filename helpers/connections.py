@@ -97,7 +97,7 @@ def _end_events(capture):
     capture._derived["probe"] = probe = np.empty(len(capture.segments), bool)
     parts = []
     for flow in flows(capture):
-        judge(flow)
+        judge_unusual(flow)
         parts.append(_ends_of(flow))
         probe[flow.row] = flow.probe
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
@@ -240,6 +240,31 @@ def judge(flow):
     flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)
 
 
+def judge_unusual(flow):
+    """Add `probe` and `accepted` to `flow`, as `judge` does, but look only into the streams where there can be any."""
+    rows = np.flatnonzero(_unusual(flow)[flow.stream])
+    part = SimpleNamespace(directions=flow.directions, **{name: getattr(flow, name)[rows] for name in (
+        "stream", "direction", "flags", "length", "window", "seq", "seq_end", "ack", "edge", "sound")})
+    judge(part)
+    for name in ("probe", "accepted"):
+        setattr(flow, name, np.zeros(len(flow.row), bool))
+        getattr(flow, name)[rows] = getattr(part, name)
+
+
+def _unusual(flow):
+    """By stream, whether anything but this happened: each end's segments follow one another, and it gets ACKs of no others."""
+    here, first = np.arange(len(flow.row)), flow.direction & 1 == 0
+    begins = np.flatnonzero(np.diff(flow.stream, prepend=-1))
+    begin = np.repeat(begins, np.diff(np.r_[begins, len(here)]))
+    last = [np.r_[-1, np.maximum.accumulate(np.where(mine, here, -1))][:-1] for mine in (first, ~first)]
+    own, peer = np.where(first, *last), np.where(first, *reversed(last))
+    unusual = ~flow.sound | (own >= begin) & (flow.seq != flow.seq_end[own])
+    unusual |= flow.has_ack & ((peer < begin) | (flow.ack > flow.seq_end[peer]))
+    streams = np.zeros(len(begins), bool)
+    streams[flow.stream[unusual]] = True
+    return streams
+
+
 def _count_from_initial(flow):
     """Add `began`, `seq`, `seq_end` and `ack` to `flow`."""
     direction, size = flow.direction, flow.directions
@@ -344,7 +369,7 @@ def _shifts(flow):
 def _running(flow):
     """What was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
     first, begins = flow.direction & 1 == 0, np.flatnonzero(np.diff(flow.stream, prepend=-1))
-    size, here = np.diff(np.r_[begins, len(flow.row)]), np.arange(len(flow.row))
+    size, here = np.diff(np.r_[begins, len(flow.stream)]), np.arange(len(flow.stream))
     begin = np.repeat(begins, size)
     sent, acked, windows = [], [], []
     for mine in (first & flow.sound, ~first & flow.sound):

@@ -3,11 +3,13 @@
 import gzip
 import random
 import struct
+import subprocess
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import require
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
@@ -230,11 +232,25 @@ def test_cut_at_every_offset(tmp_path, make, head, tail):
 @pytest.mark.parametrize("data, reason", [
     (b"", "byte 0: the file is empty"), (b"hello, world", "byte 0: not a pcap or pcapng file .it begins with 68 65"),
     (pcap([])[:20], "byte 20: the pcap file header is cut short"), (gzip.compress(b"hello", mtime=0), "not a pcap"),
+    (b"snoop\0\0\0", "not a pcap or pcapng file .*; turn it into one: editcap -F pcapng FILE NEW"),
+    (b"\x28\xb5\x2f\xfd\0", "compressed with zstd; decompress it first"), (b"BZh91AY", "compressed with bzip2"),
     (b"\x1f\x8b rubbish", "gzip data are damaged"), (section()[:8] + bytes(20), "no byte-order magic")])
 def test_no_capture(tmp_path, data, reason):
     with pytest.raises(CaptureError, match=reason) as error:
         read(tmp_path, data)
     assert error.value.path == str(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("form", ["snoop", "modpcap", "netmon1", "netmon2", "ngsniffer", "ngwsniffer_2_0", "visual", "5views"])
+def test_other_captures_are_told_what_to_do(tmp_path, data, form):
+    """What editcap writes in another format is refused with the command that, as it says, turns it back."""
+    require("editcap")
+    path, back = data / "timers-5" / "capture.pcapng", tmp_path / "back.pcapng"
+    subprocess.run(["editcap", "-F", form, path, tmp_path / form], check=True, capture_output=True)
+    with pytest.raises(CaptureError, match="turn it into one: editcap -F pcapng FILE NEW"):
+        read_capture(tmp_path / form)
+    subprocess.run(["editcap", "-F", "pcapng", tmp_path / form, back], check=True, capture_output=True)
+    assert read_capture(back).segments["seq"].tolist() == read_capture(path).segments["seq"].tolist()
 
 
 def test_no_file(tmp_path):

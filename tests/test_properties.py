@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 
 from helpers import captures
 from helpers.captures import CaptureError, merge_captures, read_capture
-from helpers.connections import connections
+from helpers.connections import connections, flows, judge, judge_unusual
 from helpers.exchanges import exchanges
 from helpers.experiments import data_folder
 from helpers.report import Incident, summary
@@ -135,6 +135,17 @@ def test_stretches_do_not_matter(tmp_path, talk):
             changed.setattr("helpers.connections.CHUNK", size)
             capture = read(tmp_path / "a", pcap(frames_of(talk)))
             same(whole, tables(capture))
+
+
+@bounded
+@given(TALKS)
+def test_only_unusual_streams_need_a_closer_look(tmp_path, talk):
+    """Probes and accepted resets are the same whether all streams are judged or those alone in which there can be any."""
+    capture = read(tmp_path / "a", pcap(frames_of(talk)))
+    flow, other = next(flows(capture, 1 << 60)), next(flows(capture, 1 << 60))
+    judge(flow)
+    judge_unusual(other)
+    assert flow.probe.tolist() == other.probe.tolist() and flow.accepted.tolist() == other.accepted.tolist()
 
 
 # Shipped captures, damaged and turned into other files by Wireshark's own tools
