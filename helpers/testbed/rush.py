@@ -10,7 +10,7 @@ from helpers.testbed.dumpcap import Dumpcap
 from helpers.testbed.recording import write_json
 
 CONNECTIONS = 50
-PORTS = "40000 40999"
+CLIENT = {"ip_local_port_range": "40000 40999", "tcp_max_tw_buckets": 0}
 HEADERS = 96
 BUFFER = 512
 
@@ -19,7 +19,8 @@ BUFFER = 512
 class Rush:
     """A capture of `frames` frames cut behind their headers, and one of so many whole `requests`.
 
-    The client has a thousand ports, so each is used many times over. `spell`: seconds of short, or of long, connections.
+    The client has a thousand ports, so each is used many times over, and its kernel keeps no TIME_WAIT: those of the races
+    that it wins would leave it without a port. `spell`: seconds of short, or of long, connections.
     """
 
     frames: int
@@ -35,7 +36,7 @@ def record(task, folder, say):
     """Record `headers.pcapng` and `requests.pcapng` into `folder`, and `rush.json` with what they hold."""
     say("starting nginx")
     load.serve({80: 0, 81: 65})
-    network.set_kernel("client", {"ip_local_port_range": PORTS})
+    network.set_kernel("client", CLIENT)
     say(f"{task.frames:,} frames")
     with _Capture(folder / "headers.pcapng", HEADERS) as headers:
         while headers.frames() < task.frames:
