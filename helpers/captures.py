@@ -46,9 +46,10 @@ IPV4 = np.dtype([("version_ihl", "u1"), ("dscp_ecn", "u1"), ("total_length", ">u
 IPV6 = np.dtype([("version_class_flow", ">u4"), ("payload_length", ">u2"), ("next_header", "u1"),
                  ("hop_limit", "u1"), ("addresses", PAIR_6)])
 EXTENSION = np.dtype([("next_header", "u1"), ("length", "u1"), ("offset_flags", ">u2")])
-PLAIN, PLAIN_LINK = np.dtype([("ethernet", ETHERNET), ("ip", IPV4)]), 1
-TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
-                ("offset_flags", ">u2"), ("window", ">u2")])
+TCP, TCP_LENGTH = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"),
+                            ("offset_flags", ">u2"), ("window", ">u2")]), 20
+BYTES_OF_TCP = np.dtype(f"V{TCP.itemsize}")
+PLAIN, PLAIN_LINK = np.dtype([("ethernet", ETHERNET), ("ip", IPV4), ("tcp", TCP)]), 1
 
 LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
          104: "cisco hdlc", 105: "wireless", 108: "loopback", 113: "cooked 1", 127: "radiotap", 228: "raw", 229: "raw", 276: "cooked 2"}
@@ -66,6 +67,10 @@ UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
 EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
 SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
+FRAME = np.dtype([("at", "i8"), ("captured", "u4"), ("time_ns", "i8"), ("timeless", "?")])
+SEGMENT = np.dtype([
+    ("frame", "i8"), ("src", "i4"), ("sport", "u2"), ("dst", "i4"), ("dport", "u2"), ("seq", "u4"), ("ack", "u4"), ("flags", "i2"),
+    ("length", "u4"), ("payload_at", "i8"), ("payload_captured", "u4"), ("window", "i4"), ("scale", "i1")])
 CHUNK, SLAB = 1 << 16, 1 << 22
 NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
               0xBAD: "custom block", 0x40000BAD: "custom block"}
@@ -164,7 +169,7 @@ def merge_captures(paths) -> Capture:
     order = np.argsort(_filled(frames["time_ns"], frames["timeless"]), kind="stable")
     chunks = ({name: column[chunk] for name, column in frames.items()} for chunk in _chunks(order))
     return _capture(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), chunks,
-                    _Reading(), "; ".join(cuts))
+                    _Reading(len(order)), "; ".join(cuts))
 
 
 def _read(path, data, damage=None):
@@ -176,10 +181,11 @@ def _read(path, data, damage=None):
 class _Reading:
     """How far the frames of some bytes have been read: `end`; `cuts`: where and why no further.
 
-    `head`: the bytes that must stand before the rest for it to be read: the file's header, or the section's and its
-    interfaces'.
+    `found`: how many frames there are, at most, as far as has been seen. `head`: the bytes that must stand before the rest
+    for it to be read: the file's header, or the section's and its interfaces'.
     """
 
+    found: int = 0
     end: int = 0
     cuts: list = field(default_factory=list)
     head: bytes = b""
@@ -228,24 +234,43 @@ def _capture(path, data, chunks, reading, damage=None, base=0):
 
     `reading` says how far they go, once they have been read.
     """
-    parts, columns, numbers, skipped, frames = [], [], [], Counter(), 0
+    frames, columns, addresses, skipped = _Columns(FRAME), _Columns(SEGMENT), [], Counter()
     for part in chunks:
-        decoded, addresses, out = _decode(data, part, frames + 1)
-        frames += len(part["at"])
-        columns.append(decoded)
-        numbers.append(addresses)
+        decoded, numbers, out = _decode(data, part, len(frames) + 1)
+        frames.put(part, reading.found)
+        columns.put(decoded, reading.found)
+        addresses.append((len(columns), *numbers))
         skipped.update(out)
-        parts.append({name: part[name] for name in ("at", "time_ns", "timeless")}
-                     | {"captured": part["captured"].astype(np.uint32)})
-    columns, addresses = _joined(columns, numbers)
-    parts = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    start, seconds = _clock(_filled(parts.pop("time_ns"), parts.pop("timeless")))
-    segments = as_segments(columns, addresses, seconds[columns["frame"] - 1])
+    frames, columns = frames.whole(), columns.whole()
+    start, seconds = _clock(_filled(frames["time_ns"], frames["timeless"]))
+    segments = as_segments(columns, _number_addresses(columns, addresses), seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
-    headers |= {"frame_at": parts["at"], "frame_captured": parts["captured"], "side": segments.pop("side").to_numpy()}
+    headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
     cuts = [f"byte {base + at}: {reason}" for at, reason in reading.cuts]
-    return Capture(str(path), segments, frames, dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max()) if frames else 0.0, "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+    return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
+                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+
+
+class _Columns:
+    """Columns that are filled part by part, of the types `kinds` (a structured dtype); `len`: how many rows there are."""
+
+    def __init__(self, kinds):
+        self._rows, self._arrays = 0, {name: np.empty(0, kinds[name]) for name in kinds.names}
+
+    def __len__(self):
+        return self._rows
+
+    def put(self, part, expected):
+        """Add the rows of `part`, and make room for all that are `expected` where there is none."""
+        begin, self._rows = self._rows, self._rows + len(next(iter(part.values())))
+        for name, array in self._arrays.items():
+            if self._rows > len(array):
+                self._arrays[name] = np.empty(max(expected, self._rows, 2 * begin), array.dtype)
+                self._arrays[name][:begin] = array[:begin]
+            self._arrays[name][begin:self._rows] = part[name]
+
+    def whole(self):
+        return {name: array[:self._rows] for name, array in self._arrays.items()}
 
 
 def _clock(time_ns):
@@ -348,6 +373,7 @@ def _pcap_frames(path, data, reading, order, resolution):
         raise CaptureError(path, len(data), "the pcap file header is cut short")
     link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
     offsets = _records(data, order, reading)
+    reading.found = len(offsets)
     for chunk in _chunks(offsets):
         record = _structures(data, chunk, RECORD.newbyteorder(order))
         time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
@@ -419,7 +445,7 @@ class _Runs:
             return at
         place = np.searchsorted(self.breaks, row)
         last = int(self.breaks[place]) if place < len(self.breaks) else len(self.begins) - 1
-        offsets.frombytes(self.begins[row:last + 1].tobytes())
+        offsets.frombytes(self.begins[row:last + 1].view(np.uint8))
         return int(self.ends[last])
 
 
@@ -446,6 +472,7 @@ def _pcapng_frames(path, data, reading):
         if order not in runs:
             runs[order] = _Runs(*_likely_packets(data, order))
         offsets, interfaces = _blocks(data, order, runs[order], reading)
+        reading.found += len(offsets)
         for first, chunk in enumerate(_chunks(offsets)):
             part, damage = _packets(data, chunk, first * CHUNK, order, interfaces)
             yield part
@@ -491,13 +518,17 @@ def _blocks(data, order, runs, reading):
 
 def _likely_packets(data, order):
     """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
-    words, found = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty((2, 0), np.int64)]
-    for begin in range(0, len(words) - 7, SLAB):
-        begins = np.flatnonzero(words[begin:min(begin + SLAB, len(words) - 7)] == ENHANCED) + begin
-        size = words[begins + 1].astype(np.int64)
-        possible = (size >= 32) & (size & 3 == 0) & (begins * 4 + size <= len(data))
-        found.append(np.stack([begins, begins + size // 4])[:, possible] * 4)
-    return np.concatenate(found, axis=1)
+    words, begins, ends = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for first in range(0, len(words) - 7, SLAB):
+        begin = np.flatnonzero(words[first:min(first + SLAB, len(words) - 7)] == ENHANCED)
+        begin += first
+        size = words[1:][begin]
+        begin *= 4
+        end = begin + size
+        possible = (size >= 32) & (size & 3 == 0) & (end <= len(data))
+        begins.append(begin[possible])
+        ends.append(end[possible])
+    return np.concatenate(begins), np.concatenate(ends)
 
 
 def _interface(buffer, at, size, order):
@@ -526,9 +557,11 @@ def _packets(data, offsets, first, order, interfaces):
     only_enhanced = ((block["kind"] == ENHANCED) & (block["size"] >= BLOCK.itemsize + PACKET.itemsize + 4)).all()
     fields = (_enhanced if only_enhanced else _of_any_kind)(data, offsets, order, block, interfaces)
     number, bare, captured = fields.number, fields.bare, fields.captured
-    described = np.array([before for before, *_ in interfaces] or [0])
-    known = (number < len(interfaces)) & (
-        described[np.minimum(number, len(described) - 1)] <= first + np.arange(len(block)))
+    known = number < sum(before <= first for before, *_ in interfaces)
+    if not known.all():
+        described = np.array([before for before, *_ in interfaces] or [0])
+        known = (number < len(interfaces)) & (
+            described[np.minimum(number, len(described) - 1)] <= first + np.arange(len(block)))
     link = np.array([link for _, link, *_ in interfaces] or [-1])[np.where(known, number, 0)]
     room = block["size"].astype(np.int64) - fields.header - 4
     faulty = (room < 0) | ~(known | bare) | (captured > room)
@@ -577,10 +610,11 @@ def _of_any_kind(data, offsets, order, block, interfaces):
 def _time_ns(packet, number, stampless, interfaces):
     """The time stamps of packet blocks in ns since 1970; 0 where there is none, or none that 64 bits hold."""
     ticks = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"]
-    time_ns = np.zeros(len(packet), np.int64)
-    for index in _distinct(number[~stampless]).tolist():
+    time_ns, of_interfaces = np.zeros(len(packet), np.int64), _distinct(number[~stampless]).tolist()
+    for index in of_interfaces:
         _, _, _, per_second, offset = interfaces[index]
-        rows = np.flatnonzero((number == index) & ~stampless)
+        alone = len(of_interfaces) == 1 and not stampless.any()
+        rows = slice(None) if alone else np.flatnonzero((number == index) & ~stampless)
         if 1_000_000_000 % per_second == 0 and not offset and int(ticks[rows].max()) < (1 << 63) * per_second // 10 ** 9:
             time_ns[rows] = ticks[rows].astype(np.int64) * (1_000_000_000 // per_second)
             continue
@@ -647,17 +681,17 @@ def _decode(data, frames, first):
         _pass_layers(others)
         left.put(others)
     _addresses(left)
-    tcp = left.header(TCP)
-    header_length = (tcp["offset_flags"] >> 12).astype(np.int64) * 4
-    sound = header_length >= 20
-    flags = np.where(sound, tcp["offset_flags"] & 0x1FF, 0).astype(np.int16)
+    tcp = left.tcp.view(TCP)
+    offset_flags = tcp["offset_flags"].astype(np.int64)
+    header_length = (offset_flags >> 12) * 4
+    sound = header_length >= TCP_LENGTH
+    flags = np.where(sound, offset_flags & 0x1FF, 0)
     payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
     length = left.wire_end - payload_at
-    return {"frame": left.number, "src": left.src, "sport": tcp["sport"].astype(np.uint16), "dst": left.dst,
-            "dport": tcp["dport"].astype(np.uint16), "seq": tcp["seq"].astype(np.uint32),
-            "ack": tcp["ack"].astype(np.uint32), "flags": flags, "length": length.astype(np.uint32),
-            "payload_at": payload_at, "payload_captured": np.clip(left.end - payload_at, 0, length).astype(np.uint32),
-            "window": tcp["window"].astype(np.int32), "scale": _window_scales(data, flags, left.at + TCP.itemsize, np.minimum(payload_at, left.end))}, \
+    options = left.at + TCP_LENGTH, np.minimum(payload_at, left.end)
+    return {"frame": left.number, "src": left.src, "dst": left.dst, "flags": flags, "length": length, "payload_at": payload_at,
+            **{name: tcp[name] for name in ("sport", "dport", "seq", "ack", "window")},
+            "payload_captured": np.minimum(np.maximum(left.end - payload_at, 0), length), "scale": _window_scales(data, flags, *options)}, \
         (left.unique4, left.unique6), left.skipped
 
 
@@ -669,6 +703,7 @@ def _pass_layers(left):
     left.keep(left.protocol == 6, _protocol_name, left.protocol)
     left.keep(left.at + TCP.itemsize <= left.wire_end, "malformed TCP header")
     left.keep(left.at + TCP.itemsize <= left.end, "cut inside the TCP header")
+    left.tcp = left.header(TCP).view(BYTES_OF_TCP)
 
 
 def _take_plain(left):
@@ -676,7 +711,7 @@ def _take_plain(left):
 
     They are most frames of most captures, and one look at both headers is enough for them.
     """
-    size = PLAIN.itemsize + TCP.itemsize
+    size = PLAIN.itemsize
     mask = (left.link == PLAIN_LINK) & (left.at + size <= left.end) & (left.at + size <= left.wire_end)
     header = left.header(PLAIN, mask)
     ip, total = header["ip"], header["ip"]["total_length"].astype(np.int64)
@@ -684,26 +719,27 @@ def _take_plain(left):
               & (ip["flags_offset"] & 0x1FFF == 0) & ((total == 0) | (total >= IPV4.itemsize + TCP.itemsize)))
     mask[mask] = simple
     plain, total = left.take(mask), total[simple]
-    plain.ip_at, plain.at = plain.at + ETHERNET.itemsize, plain.at + PLAIN.itemsize
+    plain.ip_at, plain.at = plain.at + ETHERNET.itemsize, plain.at + PLAIN.itemsize - TCP.itemsize
     _end_at(plain, slice(None), np.where(total == 0, plain.wire_end, plain.ip_at + total))
-    plain.ethertype, plain.protocol = np.full(len(plain.at), 0x0800), np.full(len(plain.at), 6)
+    plain.ethertype, plain.protocol, plain.tcp = np.full(len(plain.at), 0x0800), np.full(len(plain.at), 6), header["tcp"].view(BYTES_OF_TCP)[simple]
     return plain
 
 
-def _joined(parts, numbers):
-    """The columns of all chunks in one, taken out of `parts`; `src`, `dst` as positions in the texts of all addresses.
+def _number_addresses(columns, addresses):
+    """The texts of all addresses; changes `src` and `dst` to places in them.
 
-    `numbers`: of each chunk its addresses, `unique4` and `unique6`.
+    `addresses`: of each part of the columns where it ends, and its addresses, `unique4` and `unique6`.
     """
-    fours, sixes = (np.unique(np.concatenate(unique)) for unique in zip(*numbers))
-    places = [np.concatenate([np.searchsorted(fours, four), len(fours) + np.searchsorted(sixes, six)]).astype(np.int32)
-              for four, six in numbers]
-    for part, place in zip(parts, places):
-        part["src"], part["dst"] = place[part["src"]], place[part["dst"]]
-    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    fours, sixes = (np.unique(np.concatenate(unique)) for unique in list(zip(*addresses))[1:])
+    begin = 0
+    for end, four, six in addresses:
+        place = np.concatenate([np.searchsorted(fours, four), len(fours) + np.searchsorted(sixes, six)])
+        for name in ("src", "dst"):
+            columns[name][begin:end] = place[columns[name][begin:end]]
+        begin = end
     texts = [str(ipaddress.IPv4Address(number)) for number in fours.tolist()]
     texts += [str(ipaddress.IPv6Address(number.ljust(16, b"\0"))) for number in sixes.tolist()]
-    return columns, pd.Index(texts, dtype="str")
+    return pd.Index(texts, dtype="str")
 
 
 def _window_scales(data, flags, at, end):
@@ -979,15 +1015,19 @@ def _addresses(left):
     """Number the addresses: `src` and `dst` are positions in `unique4` (numbers), and behind them in `unique6` (bytes)."""
     four = left.ethertype == 0x0800
     rows4, rows6 = slice(None) if four.all() else np.flatnonzero(four), np.flatnonzero(~four)
-    pair4 = _structures(left.data, left.ip_at[rows4] + IPV4.fields["addresses"][1], PAIR_4)
-    pair6 = _structures(left.data, left.ip_at[rows6] + IPV6.fields["addresses"][1], PAIR_6)
-    both6 = np.concatenate([pair6["src"], pair6["dst"]]).view("S16")
-    code4, unique4 = pd.factorize(np.concatenate([pair4["src"], pair4["dst"]]).astype(np.uint32))
-    unique6, code6 = np.unique(both6, return_inverse=True)
     left.src, left.dst = np.zeros((2, len(left.at)), np.int32)
-    left.src[rows4], left.dst[rows4] = np.split(code4, 2)
-    left.src[rows6], left.dst[rows6] = (part + len(unique4) for part in np.split(code6, 2))
-    left.unique4, left.unique6 = unique4, unique6
+    (left.src[rows4], left.dst[rows4]), left.unique4 = _numbered(_structures(left.data, left.ip_at[rows4] + IPV4.fields["addresses"][1], PAIR_4))
+    pair6 = _structures(left.data, left.ip_at[rows6] + IPV6.fields["addresses"][1], PAIR_6)
+    left.unique6, code6 = np.unique(np.concatenate([pair6["src"], pair6["dst"]]).view("S16"), return_inverse=True)
+    left.src[rows6], left.dst[rows6] = (part + len(left.unique4) for part in np.split(code6, 2))
+
+
+def _numbered(pairs):
+    """The places of the sources and destinations of `pairs` among all their IPv4 addresses, and these."""
+    code, distinct = pd.factorize(pairs.view("u8"))
+    pairs = distinct.view(PAIR_4)
+    places, unique = pd.factorize(np.concatenate([pairs["src"], pairs["dst"]]).astype(np.uint32))
+    return (places[code] for places in np.split(places, 2)), unique
 
 
 def _protocol_name(number):
@@ -1011,15 +1051,15 @@ def _streams(src, dst, flags, seq, ack):
     sequence number differs from the initial one known for its direction. Side 0 sent the first segment between the two.
     """
     pair = pd.factorize(np.minimum(src, dst) << 32 | np.maximum(src, dst))[0]
-    order = in_groups(pair)
-    begins = np.diff(pair[order], prepend=-1) > 0
-    firsts = order[begins]
-    side = (src != src[firsts][pair]).astype(np.int8)
-    _reopen(begins, pair[order], side[order], flags[order], seq[order], ack[order])
+    order, size = in_groups(pair), np.bincount(pair)
+    begins = np.zeros(len(pair), bool)
+    begins[np.cumsum(size) - size] = True
+    side = (src != src[order[begins]][pair]).astype(np.int8)
+    _reopen(begins, order, pair, side, flags, seq, ack)
     number = np.empty(np.count_nonzero(begins), np.int64)
     number[np.argsort(order[begins])] = np.arange(len(number))
     stream = np.empty(len(pair), np.int64)
-    stream[order] = number[np.cumsum(begins) - 1]
+    stream[order] = np.repeat(number, np.diff(np.flatnonzero(np.r_[begins, True])))
     return stream, side
 
 
@@ -1030,36 +1070,37 @@ def in_groups(group):
     return order[np.argsort(high.astype(np.uint16)[order], kind="stable")] if high.any() else order
 
 
-def _reopen(begins, pair, side, flags, seq, ack):
-    """Mark in `begins` the SYNs that open a further stream between two endpoints; all arrays in order of `pair`.
+def _reopen(begins, order, pair, side, flags, seq, ack):
+    """Mark in `begins` (in `order` of `pair`) the SYNs that open a further stream between two endpoints.
 
     The initial sequence number of a direction is that of its last SYN-ACK; or else it follows from the first segment
     that tells it: one of its own, or an ACK of the other direction. Where side 0 alone opens, and from the first segment
     on, that is always the SYN before.
     """
-    rows, firsts = np.flatnonzero(flags & SYN), np.flatnonzero(begins)
-    opens = flags[rows] & ACK == 0
-    usual = flags[firsts] & (SYN | ACK) == SYN
-    usual[pair[rows[opens != (side[rows] == 0)]]] = False
-    usually = usual[pair[rows]]
-    syns = rows[opens & usually]
-    begins[syns[1:][seq[syns[1:]] != seq[syns[:-1]]]] = True
-    rows, opens = rows[~usually], opens[~usually]
-    firsts, current = firsts[pair[rows]], None
-    for row, first, own, number, opening in zip(*map(np.ndarray.tolist, (rows, firsts, side[rows], seq[rows], opens))):
+    firsts, places = np.flatnonzero(begins), np.flatnonzero((flags & SYN > 0)[order])
+    syns = order[places]
+    opens = flags[syns] & ACK == 0
+    usual = flags[order[firsts]] & (SYN | ACK) == SYN
+    usual[pair[syns[opens != (side[syns] == 0)]]] = False
+    usually = usual[pair[syns]]
+    further, number = places[opens & usually], seq[syns[opens & usually]]
+    begins[further[1:][number[1:] != number[:-1]]] = True
+    places, syns, opens = places[~usually], syns[~usually], opens[~usually]
+    firsts, current = firsts[pair[syns]], None
+    for place, first, own, number, opening in zip(*map(np.ndarray.tolist, (places, firsts, side[syns], seq[syns], opens))):
         if first != current:
             current, begin, initial = first, first, {}
-        if row == first:
+        if place == first:
             continue
-        if opening and (initial[own] if own in initial else _initial(begin, row, side, flags, seq, ack)) != number:
-            begins[row], begin, initial = True, row, {}
+        if opening and (initial[own] if own in initial else _initial(order[begin:place + 1], side, flags, seq, ack)) != number:
+            begins[place], begin, initial = True, place, {}
         initial[own] = number
 
 
-def _initial(begin, syn, side, flags, seq, ack):
-    """The initial sequence number that the first telling segment since `begin` gives for the direction of `syn`."""
-    for row in range(begin, syn + 1):
-        if side[row] == side[syn]:
+def _initial(rows, side, flags, seq, ack):
+    """The initial sequence number that the first telling segment of `rows` gives for the direction of the last, a SYN."""
+    for row in rows:
+        if side[row] == side[rows[-1]]:
             return (int(seq[row]) - (not flags[row] & SYN)) % (1 << 32)
         if flags[row] & ACK:
             return (int(ack[row]) - 1) % (1 << 32)

@@ -38,12 +38,12 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     reset = client["reset"]
     both_acked = np.maximum(client["fin_acked"], server["fin_acked"])
     fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
-    ending = np.select([fin, reset.notna()], ["fin", "reset"], "open")
+    ending = _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
     table = pd.DataFrame({
         "client": client["local"].where(known), "server": server["local"].where(known),
         "opened": client["syn"].where(known), "established": server["syn_acked"].where(known),
         "closed": both_acked.where(fin, reset), "client_bytes": client["bytes"].where(known),
-        "server_bytes": server["bytes"].where(known), "keepalive_probes": probes, "ending": pd.array(ending, "string"),
+        "server_bytes": server["bytes"].where(known), "keepalive_probes": probes, "ending": ending,
         "closer": _who(client["active"], server["active"], None),
         "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout)})
     for name in ("closer", "time_wait"):
@@ -103,7 +103,7 @@ def _end_events(capture):
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     known, (local, sockets) = table.pop("known"), _sockets(capture)
     peer, streams = _swapped(local), len(known) // 2
-    table = {"reset": table.pop("reset"), "host": pd.array(np.where(known, np.tile(HOSTS, streams), None), "string"),
+    table = {"reset": table.pop("reset"), "host": _names(np.where(known, np.tile((0, 1), streams), -1), HOSTS),
              "local": sockets.take(local), "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **table}
     return pd.DataFrame(table, pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"]))
 
@@ -275,11 +275,18 @@ def _count_from_initial(flow):
     initial = np.where(from_syn == NOTHING, from_answer, from_syn)
     flow.began = (initial != NOTHING)[direction]
     for rows in (steady, ~steady):
-        initial = np.where(initial == NOTHING, first_by(direction, rows, flow.raw_seq, size), initial)
+        initial = _else_first(initial, direction, rows, flow.raw_seq)
     flow.seq = _unwrap(flow.raw_seq, direction, steady, initial)
     flow.seq_end = flow.seq + flow.length + is_syn + (flow.flags & FIN > 0)
-    initial = np.where(initial == NOTHING, first_by(direction ^ 1, flow.has_ack, flow.raw_ack, size), initial)
-    flow.ack = np.where(flow.has_ack, _unwrap(flow.raw_ack, direction ^ 1, flow.has_ack, initial), NOTHING)
+    initial = _else_first(initial, direction ^ 1, flow.has_ack, flow.raw_ack)
+    acked = np.where(flow.has_ack, flow.raw_ack, initial[direction ^ 1])
+    flow.ack = np.where(flow.has_ack, _unwrap(acked, direction ^ 1, flow.has_ack, initial), NOTHING)
+
+
+def _else_first(known, group, rows, values):
+    """What is `known` of each group, or where that is NOTHING the first of `values` among `rows`, as in `first_by`."""
+    missing = known == NOTHING
+    return np.where(missing, first_by(group, rows, values, len(known)), known) if missing.any() else known
 
 
 def first_row(group, rows, size):
@@ -440,7 +447,13 @@ def _payload(flow):
 
 
 def _who(client, server, neither):
-    return pd.array(np.select([client & server, client, server], ["both", "client", "server"], neither), "string")
+    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
+    return _names(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
+
+
+def _names(places, names):
+    """The names at `places`; `<NA>` for None, and where a place is -1."""
+    return pd.array(names, "string").take(places, allow_fill=True)
 
 
 def _time_wait(client, server, ending, capture_end, fin_timeout):

@@ -18,7 +18,7 @@ from helpers.states import states
 
 BETWEEN = "\x1f"
 FIELDS = ("frame.number", "frame.time_relative", "tcp.stream", "tcp.srcport", "tcp.dstport", "tcp.seq_raw", "tcp.ack_raw",
-          "tcp.flags", "tcp.len", "http.request.method", "http.request.uri", "http.response.code", "http.request_in")
+          "tcp.flags", "tcp.len", "tcp.window_size_value", "tcp.options.wscale.shift", "http.request.method", "http.request.uri", "http.response.code", "http.request_in")
 NUMBERS = {"stream": "tcp.stream", "sport": "tcp.srcport", "dport": "tcp.dstport", "seq": "tcp.seq_raw",
            "ack": "tcp.ack_raw", "bits": "tcp.flags", "length": "tcp.len"}
 
@@ -47,6 +47,8 @@ def assert_same_segments(path):
     assert ours.index.tolist() == theirs.index.astype(int).tolist()
     for column, field in NUMBERS.items():
         assert ours[column].astype(int).tolist() == [int(text, 0) for text in theirs[field]], column
+    for name, field in (("window", "tcp.window_size_value"), ("scale", "tcp.options.wscale.shift")):
+        assert capture._headers[name].tolist() == [int(text or 0) for text in theirs[field]], name
     assert (ours["time"].to_numpy() - theirs["frame.time_relative"].astype(float).to_numpy()).round(9).tolist() == [0] * len(ours)
     return capture, theirs
 

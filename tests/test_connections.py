@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
+from toys import CLIENT, EXCHANGE, HANDSHAKE, SERVER, SERVER_CLOSES, segment, toy
 
 from helpers.connections import connections, keepalive_probes
 
+ENDS = (CLIENT, SERVER)
 OPEN = [*HANDSHAKE, *EXCHANGE]
 CLIENT_CLOSES = [("C", 1.0, "FA", 28, 44), ("S", 1.1, "FA", 44, 29), ("C", 1.2, "A", 29, 45)]
 SIMULTANEOUS = [("C", 1.0, "FA", 28, 44), ("S", 1.01, "FA", 44, 28), ("C", 1.1, "A", 29, 45), ("S", 1.11, "A", 45, 29)]
@@ -161,6 +162,17 @@ def test_data_in_the_syn(row):
     ids=["none", "once", "twice", "overlapping", "out of order", "first one not captured", "keep-alive byte", "before any data"])
 def test_bytes_are_counted_once(row, sent, size):
     assert row(*HANDSHAKE, *[("C", 0.3, "PA", seq, 1, data) for seq, data in sent])["client_bytes"] == size
+
+
+@pytest.mark.parametrize("shift, size", [(7, 100_000), (0, 1_000)])
+def test_what_the_window_allows(row, shift, size):
+    """A window of 1,000 times 2^7 bytes lets 100,000 bytes through at once; without the option they are stray."""
+    scaled = [("WScale", shift)] if shift else []
+    syn, answer = segment("C", 0.0, "S", 0, window=1000), segment("S", 0.1, "SA", 0, 1, window=1000)
+    syn[TCP].options, answer[TCP].options = [("MSS", 1460), ("NOP", None), *scaled], scaled
+    asked = [("C", 0.2, "A", 1, 1, b"", *ENDS, 1000), ("C", 0.3, "PA", 1, 1, b"x", *ENDS, 1000)]
+    sent = [("S", 0.4 + 0.01 * number, "A", 1 + 1000 * number, 2, bytes(1000)) for number in range(100)]
+    assert row(syn, answer, *asked, *sent)["server_bytes"] == size
 
 
 def test_stray_segments_don_t_count(row):
