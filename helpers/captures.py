@@ -69,8 +69,8 @@ SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
 FRAME = np.dtype([("at", "i8"), ("captured", "u4"), ("time_ns", "i8"), ("timeless", "?")])
 SEGMENT = np.dtype([
-    ("frame", "i8"), ("src", "i4"), ("sport", "u2"), ("dst", "i4"), ("dport", "u2"), ("seq", "u4"), ("ack", "u4"), ("flags", "i2"),
-    ("length", "u4"), ("payload_at", "i8"), ("payload_captured", "u4"), ("window", "i4"), ("scale", "i1")])
+    ("frame", "i8"), ("src", "i4"), ("sport", "i8"), ("dst", "i4"), ("dport", "i8"), ("seq", "u4"), ("ack", "u4"), ("flags", "i2"),
+    ("length", "i8"), ("payload_at", "i8"), ("payload_captured", "u4"), ("window", "i4"), ("scale", "i1")])
 CHUNK, SLAB = 1 << 16, 1 << 22
 NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system call", 0x221: "system call",
               0xBAD: "custom block", 0x40000BAD: "custom block"}
@@ -296,10 +296,10 @@ def as_segments(columns, addresses, time):
     stream, side = _streams(*_endpoints(columns, len(addresses)), columns["flags"], columns["seq"], columns["ack"])
     return pd.DataFrame({
         "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
-        "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"].astype(np.int64),
-        "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"].astype(np.int64),
-        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]),
-        "length": columns["length"].astype(np.int64), "side": side}, frame, copy=False)
+        "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
+        "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
+        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
+        "side": side}, frame, copy=False)
 
 
 def _load(path):

@@ -110,7 +110,7 @@ def _end_events(capture):
 
 def _ends_of(flow):
     """The columns of `end_events` that the segments of a flow tell, by direction; `known`: whether a SYN was captured."""
-    known = np.repeat(_last_row(flow.stream, flow.known, flow.directions // 2) >= 0, 2)
+    known = np.repeat(flow.known[flow.begins], 2)
     speaks = _last_row(flow.direction, flow.sound, flow.directions)
     telling = flow.sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
     talks = _last_row(flow.direction, telling, flow.directions) >= 0
@@ -150,8 +150,9 @@ def _opening(flow, known):
     syn = first_row(flow.direction, is_syn, flow.directions)
     unseen = np.where(known, NOTHING + 1, NO_LIMIT)
     answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
-    speaks = first_row(flow.direction, flow.sound & flow.has_ack & (flow.flags & SYN == 0), flow.directions)
-    spoke = np.where(known & (_swapped(syn) < 0), _at(flow.time, speaks), np.nan)
+    unheard = known & (_swapped(syn) < 0)
+    speaks = np.flatnonzero(unheard[flow.direction] & flow.sound & flow.has_ack & (flow.flags & SYN == 0))
+    spoke = _at(flow.time, first_row(flow.direction, speaks, flow.directions))
     seen = _swapped(answered)
     arrived = _last_before(flow, is_syn, answered)
     return {"syn": _at(flow.time, syn), "opens": (syn >= 0) & (_at(flow.flags, syn, 0) & ACK == 0),
@@ -200,7 +201,7 @@ def flows(capture, size=None):
     """Yield the segments in stream order, as arrays of what `segment_flow` tells of them: `size` (`CHUNK`) or so at a time.
 
     Each stretch holds whole streams, and counts them, and their directions, from its `first` on. `directions`: how many there
-    are; `known`: whether the segment's host is.
+    are; `begins`: where each stream does; `known`: whether the segment's host is.
     """
     size = size or CHUNK
     segments, headers = capture.segments, capture._headers
@@ -214,17 +215,16 @@ def flows(capture, size=None):
     while first < len(ends) or not first:
         last = max(int(np.searchsorted(ends, begin + size, "right")), first + 1)
         stop = int(ends[last - 1]) if len(ends) else 0
-        row = order[begin:stop]
-        yield _make_flow({name: column[row] for name, column in columns.items()}, row, first)
+        row, begins = order[begin:stop], np.r_[begin, ends[first:last - 1]][:len(ends[first:last])] - begin
+        yield _make_flow({name: column[row] for name, column in columns.items()}, row, first, begins)
         first, begin = last, stop
 
 
-def _make_flow(columns, row, first):
-    """The flow of the segments at `row`, whose first stream is `first`."""
-    flow = SimpleNamespace(row=row, first=first, **columns)
+def _make_flow(columns, row, first, begins):
+    """The flow of the segments at `row`, whose first stream is `first`; `begins`: where each stream does."""
+    flow = SimpleNamespace(row=row, first=first, begins=begins, directions=2 * len(begins), **columns)
     flow.direction = flow.direction - 2 * first
     flow.stream = flow.direction >> 1
-    flow.directions = 2 * (int(flow.stream[-1]) + 1 if len(row) else 0)
     flow.raw_seq, flow.raw_ack = flow.raw_seq.astype(np.int64), flow.raw_ack.astype(np.int64)
     flow.has_ack = flow.flags & (ACK | RST) == ACK
     _count_from_initial(flow)
@@ -242,8 +242,9 @@ def judge(flow):
 
 def judge_unusual(flow):
     """Add `probe` and `accepted` to `flow`, as `judge` does, but look only into the streams where there can be any."""
-    rows = np.flatnonzero(_unusual(flow)[flow.stream])
-    part = SimpleNamespace(directions=flow.directions, **{name: getattr(flow, name)[rows] for name in (
+    unusual = _unusual(flow)
+    rows, sizes = np.flatnonzero(unusual[flow.stream]), np.diff(np.r_[flow.begins, len(flow.row)])[unusual]
+    part = SimpleNamespace(directions=flow.directions, begins=np.cumsum(sizes) - sizes, **{name: getattr(flow, name)[rows] for name in (
         "stream", "direction", "flags", "length", "window", "seq", "seq_end", "ack", "edge", "sound")})
     judge(part)
     for name in ("probe", "accepted"):
@@ -254,13 +255,12 @@ def judge_unusual(flow):
 def _unusual(flow):
     """By stream, whether anything but this happened: each end's segments follow one another, and it gets ACKs of no others."""
     here, first = np.arange(len(flow.row)), flow.direction & 1 == 0
-    begins = np.flatnonzero(np.diff(flow.stream, prepend=-1))
-    begin = np.repeat(begins, np.diff(np.r_[begins, len(here)]))
+    begin = flow.begins[flow.stream]
     last = [np.r_[-1, np.maximum.accumulate(np.where(mine, here, -1))][:-1] for mine in (first, ~first)]
     own, peer = np.where(first, *last), np.where(first, *reversed(last))
     unusual = ~flow.sound | (own >= begin) & (flow.seq != flow.seq_end[own])
     unusual |= flow.has_ack & ((peer < begin) | (flow.ack > flow.seq_end[peer]))
-    streams = np.zeros(len(begins), bool)
+    streams = np.zeros(len(flow.begins), bool)
     streams[flow.stream[unusual]] = True
     return streams
 
@@ -375,9 +375,8 @@ def _shifts(flow):
 
 def _running(flow):
     """What was known just before each segment: `next`, `acked`, `fin_before`, `peer_window`."""
-    first, begins = flow.direction & 1 == 0, np.flatnonzero(np.diff(flow.stream, prepend=-1))
-    size, here = np.diff(np.r_[begins, len(flow.stream)]), np.arange(len(flow.stream))
-    begin = np.repeat(begins, size)
+    first, here, begins = flow.direction & 1 == 0, np.arange(len(flow.stream)), flow.begins
+    begin = np.repeat(begins, np.diff(np.r_[begins, len(here)]))
     sent, acked, windows = [], [], []
     for mine in (first & flow.sound, ~first & flow.sound):
         before = np.r_[NOTHING, _running_max(np.where(mine, flow.seq_end, NOTHING), flow.stream)][:len(here)]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, RST, in_groups
+from helpers.captures import ACK, RST
 from helpers.connections import FIN_TIMEOUT, directions, end_events, forgotten_at
 
 TIME_WAIT = 60.0
@@ -31,7 +31,7 @@ def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
     over = ends["over"].to_numpy()[end]
     np.fmin(until, over, out=until)
     lasts = np.flatnonzero(~(since >= over) & ~(since > until))
-    order = lasts[_by_end_and_time(end[lasts], since[lasts])]
+    order = lasts[_by_time(end[lasts], since[lasts])]
     end, since, until = end[order], since[order], until[order]
     names = pd.array(STATES, "str").take(state[order])
     return pd.DataFrame({"stream": ends["stream"].to_numpy()[end], **{
@@ -39,12 +39,11 @@ def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
         "since": pd.array(since, "Float64"), "until": pd.array(until, "Float64")})
 
 
-def _by_end_and_time(end, since):
-    """The order of the stays: by end, then by time, those without a beginning first."""
+def _by_time(end, since):
+    """The order of the stays, which are in order of `end`, by time too: those without a beginning first."""
     since = np.where(np.isnan(since), -np.inf, since)
-    order = in_groups(end)
-    in_time = since[order][:-1] <= since[order][1:]
-    return order if (in_time | (np.diff(end[order]) > 0)).all() else np.lexsort((since, end))
+    in_time = since[:-1] <= since[1:]
+    return slice(None) if (in_time | (np.diff(end) > 0)).all() else np.lexsort((since, end))
 
 
 def netstat(states, at, host=None):
@@ -82,17 +81,16 @@ def _bounds(stays):
     return stays["first_seen"].to_numpy(float), np.nextafter(stays["last_seen"].to_numpy(float), np.inf)
 
 
-def _stays(where, state, since, until):
-    """(state, ends that were in it, since, until) of the ends in the mask `where`."""
-    rows = np.flatnonzero(where)
-    return state, rows, since.to_numpy()[rows], until.to_numpy()[rows]
-
-
 def _joined(stays):
-    """Of all `stays`, the end (its place), the state (its place in `STATES`), since when and until when, as arrays."""
-    end, since, until = (np.concatenate(parts) for parts in list(zip(*stays))[1:])
-    names = np.array([STATES.index(name) for name, *_ in stays], np.int8)
-    return end, np.repeat(names, [len(part) for _, part, *_ in stays]), since, until
+    """The end (its place), the state (its place in `STATES`), since when and until when, as arrays, in order of end.
+
+    `stays`: for each state, which ends were in it (a mask), and since and until when, by end.
+    """
+    names, where, since, until = zip(*stays)
+    rows = np.flatnonzero(np.stack(where, axis=1))
+    end, column = np.divmod(rows, len(stays))
+    state = np.array([STATES.index(name) for name in names], np.int8)[column]
+    return end, state, *(np.stack(times, axis=1).ravel()[rows] for times in (since, until))
 
 
 def _opening(ends):
@@ -102,10 +100,10 @@ def _opening(ends):
     sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
     received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
     nothing = pd.Series(np.nan, ends.index)
-    return (_stays(known & sent, "SYN_SENT", ends["syn"], np.fmin(ends["peer_syn"], leaves)),
-            _stays(known & received, "SYN_RECEIVED", ends["peer_syn"], np.fmin(both, leaves)),
-            _stays(known & both.notna(), "ESTABLISHED", both, leaves),
-            _stays(~known & ~ends["doubtful"], "ESTABLISHED", nothing, leaves))
+    return (("SYN_SENT", known & sent, ends["syn"], np.fmin(ends["peer_syn"], leaves)),
+            ("SYN_RECEIVED", known & received, ends["peer_syn"], np.fmin(both, leaves)),
+            ("ESTABLISHED", known & both.notna(), both, leaves),
+            ("ESTABLISHED", ~known & ~ends["doubtful"], nothing, leaves))
 
 
 def _active_close(ends, time_wait, fin_timeout):
@@ -114,17 +112,17 @@ def _active_close(ends, time_wait, fin_timeout):
     peer_fin = np.maximum(ends["peer_fin"], ends["fin"])
     begins = np.maximum(acked, peer_fin)
     two = active & (acked < peer_fin.fillna(np.inf))
-    return (_stays(active, "FIN_WAIT_1", ends["fin"], np.fmin(acked, peer_fin)),
-            _stays(two, "FIN_WAIT_2", acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
-            _stays(active & (peer_fin < acked.fillna(np.inf)), "CLOSING", peer_fin, acked),
-            _stays(active & begins.notna(), "TIME_WAIT", begins, begins + time_wait))
+    return (("FIN_WAIT_1", active, ends["fin"], np.fmin(acked, peer_fin)),
+            ("FIN_WAIT_2", two, acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
+            ("CLOSING", active & (peer_fin < acked.fillna(np.inf)), peer_fin, acked),
+            ("TIME_WAIT", active & begins.notna(), begins, begins + time_wait))
 
 
 def _passive_close(ends):
     """CLOSE_WAIT and LAST_ACK of the ends that closed second."""
     passive = ~ends["active"] & ~ends["doubtful"] & ends["peer_fin"].notna()
-    return (_stays(passive, "CLOSE_WAIT", ends["peer_fin"], ends["fin"]),
-            _stays(passive & ends["fin"].notna(), "LAST_ACK", ends["fin"], ends["fin_acked"]))
+    return (("CLOSE_WAIT", passive, ends["peer_fin"], ends["fin"]),
+            ("LAST_ACK", passive & ends["fin"].notna(), ends["fin"], ends["fin_acked"]))
 
 
 def _next_incarnation(ends):
