@@ -28,8 +28,8 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`).
     What the capture can't decide is `<NA>`. `fin_timeout`: seconds after which an end in FIN_WAIT_2 is forgotten.
 
-    Source: RFC 9293 sections 3.5 and 3.6; the active closer is an end whose first FIN doesn't acknowledge the
-    other end's FIN.
+    Source: RFC 9293 sections 3.5 and 3.6; the active closer is an end that sent its FIN before it had got the other end's:
+    what it sent since then doesn't acknowledge that one.
     """
     ends = end_events(capture)
     client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
@@ -44,7 +44,7 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
         "opened": client["syn"].where(known), "established": server["syn_acked"].where(known),
         "closed": both_acked.where(fin, reset), "client_bytes": client["bytes"].where(known),
         "server_bytes": server["bytes"].where(known), "keepalive_probes": probes, "ending": ending,
-        "closer": _who(client["active"], server["active"], None),
+        "closer": pd.Series(_who(client["active"], server["active"], None)).mask(client["unsure"] | server["unsure"]).array,
         "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout)})
     for name in ("closer", "time_wait"):
         table[name] = table[name].mask(~known & table[name].isin(HOSTS))
@@ -84,7 +84,8 @@ def end_events(capture):
     (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
     (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin`
     (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it);
-    `active` (the first FIN doesn't acknowledge the peer's), `doubtful` (closing may have begun before the capture); `last`
+    `active` (what it sent from its FIN on didn't acknowledge the peer's at first), `unsure` (it may have
+    sent its FIN before the copy that was captured, and so have been); `doubtful` (closing may have begun before the capture); `last`
     (last segment sent); `first_heard`, `last_heard` (of those with an ACK or a RST); `bytes` (payload bytes sent);
     `reset` (a RST ended the connection).
     """
@@ -166,10 +167,39 @@ def _closing(flow):
     end = _at(flow.seq_end, fin, NO_LIMIT)
     answered, sent = _first_ack(flow, end), _at(flow.time, fin)
     arrived = _last_before(flow, is_fin, answered)
+    before, late = _since_fin(flow, is_fin, end)
+    alone = (fin >= 0) & (_swapped(fin) < 0)
+    unseen, missed = _unseen_fin(flow, before, alone)
+    active = (fin >= 0) & (before < np.where(alone, unseen, _swapped(end)))
     fin_next = (_at(flow.raw_seq, fin, 0) + end - _at(flow.seq, fin, 0)) % (1 << 32)
     return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
             "peer_fin": np.where(np.isnan(arrived), _swapped(answered), arrived),
-            "active": (fin >= 0) & (_at(flow.ack, fin, NOTHING) < _swapped(end))}
+            "active": active, "unsure": late & ~active | missed}
+
+
+def _since_fin(flow, is_fin, end):
+    """By direction, the lowest ack in what was sent from the FIN on, which ends at `end`; and whether that began without it."""
+    rows = np.flatnonzero(flow.sound & (is_fin | flow.has_ack & (flow.seq_end >= end[flow.direction])))
+    lowest = np.full(flow.directions, NO_LIMIT)
+    np.minimum.at(lowest, flow.direction[rows], flow.ack[rows])
+    return lowest, ~_at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
+
+
+def _unseen_fin(flow, acked, alone):
+    """By direction, of those `alone` in having a captured FIN: where, at least, the peer's ends; and whether one was missed.
+
+    It ends behind all that the peer was seen to send; where acks rose after the FIN (`acked`: the lowest), behind what that
+    one acknowledged. That the peer was never seen to send, or not what was acknowledged, shows that something was missed.
+    """
+    rows = np.flatnonzero((alone | _swapped(alone))[flow.direction] & flow.sound)
+    told = rows[(flow.length[rows] > 0) | (flow.flags[rows] & SYN > 0)]
+    reach, spoke, highest = np.full((3, flow.directions), NOTHING)
+    np.maximum.at(reach, flow.direction[told], flow.seq_end[told])
+    np.maximum.at(spoke, flow.direction[rows], flow.seq_end[rows])
+    np.maximum.at(highest, flow.direction[rows], flow.ack[rows])
+    silent = first_row(flow.direction, flow.flags & RST > 0, flow.directions) < 0
+    missed = alone & (_swapped(spoke) < highest) & ((_swapped(spoke) > NOTHING) | _swapped(silent))
+    return np.where(highest > acked, NO_LIMIT, _swapped(reach) + 1), missed
 
 
 def segment_flow(capture):
@@ -237,7 +267,26 @@ def judge(flow):
     known = flow.before = _running(flow)
     flow.probe = ((flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & (flow.seq == known["next"] - 1)
                   & ~known["fin_before"] & (known["acked"] >= known["next"]) & (known["peer_window"] > 0))
-    flow.accepted = (flow.flags & RST > 0) & (flow.seq >= known["acked"]) & (flow.seq <= flow.edge)
+    flow.accepted = np.zeros(len(flow.seq), bool)
+    rows = np.flatnonzero(flow.flags & RST)
+    flow.accepted[rows] = _accepted(flow, rows)
+
+
+def _accepted(flow, rows):
+    """Whether the receivers of the RSTs at `rows` accept them (RFC 9293 sections 3.10.7.3 and 3.10.7.4).
+
+    A RST counts at the next sequence number expected: between what was acknowledged and what was sent. One further on in the
+    window may stand there too, where what was sent before it was not captured: unless its sender had sent a FIN, or its
+    receiver speaks on. Before the sender's SYN, it must acknowledge the receiver's.
+    """
+    known, seq, direction = {name: column[rows] for name, column in flow.before.items()}, flow.seq[rows], flow.direction[rows]
+    last = _last_row(flow.direction, flow.sound, flow.directions)
+    expected = (seq <= known["next"]) | (known["next"] == NOTHING) | ~known["fin_before"] & (last[direction ^ 1] < rows)
+    syn = first_row(flow.direction, flow.sound & (flow.flags & (SYN | ACK) == SYN), flow.directions)[direction ^ 1]
+    unopened = (syn >= 0) & (syn < rows) & (known["next"] == NOTHING)
+    reach = (flow.raw_ack[rows] - flow.raw_seq[syn]) % (1 << 32)
+    answers = (flow.flags[rows] & ACK > 0) & (reach > 0) & (reach <= flow.length[syn] + 1)
+    return (seq >= known["acked"]) & (seq <= flow.edge[rows]) & expected & (~unopened | answers)
 
 
 def judge_unusual(flow):
@@ -245,7 +294,7 @@ def judge_unusual(flow):
     unusual = _unusual(flow)
     rows, sizes = np.flatnonzero(unusual[flow.stream]), np.diff(np.r_[flow.begins, len(flow.row)])[unusual]
     part = SimpleNamespace(directions=flow.directions, begins=np.cumsum(sizes) - sizes, **{name: getattr(flow, name)[rows] for name in (
-        "stream", "direction", "flags", "length", "window", "seq", "seq_end", "ack", "edge", "sound")})
+        "stream", "direction", "flags", "length", "window", "raw_seq", "raw_ack", "seq", "seq_end", "ack", "edge", "sound")})
     judge(part)
     for name in ("probe", "accepted"):
         setattr(flow, name, np.zeros(len(flow.row), bool))
@@ -463,6 +512,7 @@ def _time_wait(client, server, ending, capture_end, fin_timeout):
         waits.append(reached & ~(end["reset"] < np.maximum(end["fin_acked"], end["peer_fin"])))
         forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture_end
         open_question |= end["active"] & ~reached & end["reset"].isna() & ~forgotten
+        open_question |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
     return pd.Series(_who(*waits, "none"), client.index).mask(open_question).array
 
 

@@ -18,6 +18,7 @@ from helpers.exchanges import exchanges
 from helpers.states import states
 
 PIECE, FIRST, ABREAST = 64 << 20, 1 << 16, 8
+SHARES, SPREAD = 8, np.uint64(0x9E3779B97F4A7C15)
 CLOSED_FOR, IDLE_FOR = 240.0, 7200.0
 SPAN, STRIDE = 30.0, 29
 NUMBERS = ("time_ns", "sport", "dport", "seq", "ack", "flags", "length", "window", "scale", "weight", "probes", "number")
@@ -80,7 +81,8 @@ def read_captures(paths, piece=PIECE, payload=False, closed_for=CLOSED_FOR, idle
 def read_folder(paths, payload=False):
     """The tables of all captures at `paths`, neighbours in time, read and merged by Dask; as `Tables`.
 
-    Where a Dask client is active its cluster does the work; each file is one task. Needs the extra `cluster`. Dask's workers
+    Where a Dask client is active its cluster does the work: each file is one task, and then each of `SHARES` shares of the
+    connections, by their endpoints. Needs the extra `cluster`. Dask's workers
     hand memory back to the system at once, which makes these tasks take three times as long: set its
     `distributed.nanny.pre-spawn-environ` without `MALLOC_TRIM_THRESHOLD_`.
     """
@@ -89,7 +91,42 @@ def read_folder(paths, payload=False):
     parts = [delayed(summarise_file)(path, payload) for path in _in_time(paths)]
     while len(parts) > ABREAST:
         parts = [delayed(merge)(*parts[begin:begin + ABREAST]) for begin in range(0, len(parts), ABREAST)]
-    return tables_of(joined(compute(*parts)), payload)
+    shared = [delayed(_share_out, nout=SHARES)(part, number) for number, part in enumerate(parts)]
+    return _put_together(compute(*(delayed(_tables_of_share)(share, payload) for share in zip(*shared))))
+
+
+def _share_out(partial, number):
+    """The `SHARES` shares of what part `number` of a capture knows; each row with its `place` among those of all parts."""
+    rows, ends = partial.rows, np.uint64(0)
+    for address, port in (("src", "sport"), ("dst", "dport")):
+        texts = pd.util.hash_array(rows[address].cat.categories.to_numpy(object))
+        ends = ends + texts[rows[address].cat.codes] + rows[port].to_numpy().astype(np.uint64) * SPREAD
+    share = (ends * SPREAD >> np.uint64(32)) % np.uint64(SHARES)
+    rows = rows.assign(place=(number << 40) + np.arange(len(rows)))
+    return [replace(partial, rows=rows[share == own].reset_index(drop=True)) for own in range(SHARES)]
+
+
+def _tables_of_share(partials, payload):
+    """The tables of a share of the connections, of all parts; their streams are numbered by the places of their first rows."""
+    partial = joined(partials)
+    capture = _capture_of(partial)
+    stream = capture.segments["stream"].to_numpy()
+    place = partial.rows["place"].to_numpy()[first_row(stream, np.arange(len(stream)), int(stream.max(initial=-1)) + 1)]
+    return _tables(capture, connections(capture), place, np.ones(len(place), bool), payload)
+
+
+def _put_together(shares):
+    """The `Tables` of all shares, with streams numbered in order of their first frames."""
+    places = np.sort(np.concatenate([tables.connections.index for tables in shares]))
+    connected = pd.concat([tables.connections for tables in shares]).sort_index()
+    connected.index = pd.RangeIndex(len(connected), name="stream")
+    others = []
+    for name, order in (("states", ["stream"]), ("exchanges", ["requested", "stream", "nth"])):
+        parts = [getattr(tables, name) for tables in shares if getattr(tables, name) is not None]
+        table = pd.concat(parts) if parts else None
+        others.append(None if table is None else table.assign(stream=np.searchsorted(places, table["stream"])).sort_values(
+            order, kind="stable", ignore_index=True))
+    return Tables(connected, *others, shares[0].start)
 
 
 def summarise_file(path, payload=False):
@@ -253,7 +290,9 @@ def _decisive(flow):
     acks, data, steady = has_ack & ~kept, flow.sound & (flow.length > 0) & ~kept, flow.sound & ~kept
     for rows in (~kept, steady, acks, data):
         _keep_ends(kept, direction, rows)
-    for rows, reach in ((steady, flow.seq_end), (data, -flow.seq), (acks, flow.ack)):
+    fin = first_by(direction, flow.sound & (flow.flags & FIN > 0), flow.seq_end, flow.directions)[direction]
+    since_fin = acks & (fin != NOTHING) & (flow.seq_end >= fin)
+    for rows, reach in ((steady, flow.seq_end), (data, -flow.seq), (data, flow.seq_end), (acks, flow.ack), (since_fin, -flow.ack)):
         _keep_furthest(kept, flow, rows, reach)
     _keep_answers(kept, flow, acks)
     for shift in range(LARGEST_SCALE + 1):
@@ -329,7 +368,10 @@ def _give_out(partial, numbers, payload, closed_for, idle_for):
 
 
 def _over_and_done(capture, table, closed_for, idle_for):
-    """Which streams nothing can change any more: long closed, long silent, or followed by the next of their 4-tuple."""
+    """Which streams nothing can change any more: long closed, long silent, or followed by the next of their 4-tuple.
+
+    How long is told by the last segment's time, not the latest: captures may have been appended to one another.
+    """
     ends = end_events(capture)
     stream, time = (capture.segments[name].to_numpy() for name in ("stream", "time"))
     last = np.full(len(table), -np.inf)
@@ -340,4 +382,4 @@ def _over_and_done(capture, table, closed_for, idle_for):
     followed = np.zeros(len(pair), bool)
     followed[order[:-1]] = (pair[order[:-1]] == pair[order[1:]]) & begun[order[1:]]
     patience = np.where(table["closed"].notna(), closed_for, idle_for)
-    return (capture.end - last > patience) | followed
+    return (time[-1] - last > patience) | followed

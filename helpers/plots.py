@@ -50,7 +50,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg", ".avif")
 FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 OPEN = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED")
 LIFELINES, BAND = (0.31, 0.86), 0.14
-SLANT = 0.5
+SLANT, INSTANT = 0.5, 0.5
 GAP = 1.0
 LONGEST_LADDER = 60
 CENTRE, SMALL = {"ha": "center", "va": "center"}, {"size": 9, "zorder": 5}
@@ -154,7 +154,8 @@ def _width(text, weight="normal"):
 
 
 def _time_axis(ax, between):
-    """Set the x axis to `between` seconds; returns units per second: 1000 (ms) in a short window, else 1."""
+    """Set the x axis to `between` seconds, or around them; returns units per second: 1000 (ms) in a short window, else 1."""
+    between = between if between[1] > between[0] else (between[0] - INSTANT, between[0] + INSTANT)
     unit = 1000 if between[1] - between[0] < 2 else 1
     ax.set(xlim=(between[0] * unit, between[1] * unit), xlabel="Time (ms)" if unit == 1000 else "Time (s)")
     ax.tick_params(axis="y", length=0)

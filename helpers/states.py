@@ -96,7 +96,7 @@ def _joined(stays):
 def _opening(ends):
     """SYN_SENT, SYN_RECEIVED and ESTABLISHED of every end."""
     known, both = ends["host"].notna(), np.maximum(ends["syn_acked"], ends["peer_syn"])
-    leaves = ends["fin"].where(ends["active"], ends["peer_fin"])
+    leaves = ends["fin"].where(ends["active"], ends["peer_fin"].fillna(ends["fin"]))
     sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
     received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
     nothing = pd.Series(np.nan, ends.index)

@@ -102,6 +102,40 @@ def test_late_fin_is_reset(row):
     assert [found[name] for name in ("ending", "closer", "time_wait", "closed")] == ["reset", "server", "none", 90.1]
 
 
+def of(who, *segments):
+    """Those of the segments that `who` sent."""
+    return [one for one in segments if one[0] == who]
+
+
+@pytest.mark.parametrize("side", "CS")
+@pytest.mark.parametrize("closing", [SERVER_CLOSES, CLIENT_CLOSES, SIMULTANEOUS], ids=["server", "client", "simultaneous"])
+def test_one_side_captured(row, side, closing):
+    """Where only one end's segments were captured, it can't be told whether the other had closed first, or as well."""
+    found = row(*of(side, *OPEN, *closing))
+    assert [found[name] for name in ("closer", "time_wait")] == [None, None]
+
+
+def test_reset_of_a_connection_of_which_one_side_was_captured(row):
+    found = row(*of("C", *OPEN), ("C", 1.0, "R", 28))
+    assert [found[name] for name in ("ending", "time_wait")] == ["reset", None]
+
+
+def test_fin_not_captured_but_acknowledged(row):
+    """The server's FIN acknowledges a byte that the client wasn't seen to send: its FIN, or data; no silence tells."""
+    closing = [("S", 1.1, "FA", 44, 29), ("C", 1.2, "A", 29, 45)]
+    for until in (2, 200):
+        assert [row(*OPEN, *closing, until=until)[name] for name in ("closer", "time_wait")] == [None, None]
+
+
+@pytest.mark.parametrize("closing, closer", [
+    ([("S", 1.0, "FA", 44, 28), ("C", 1.1, "PFA", 28, 45, b"x"), ("C", 1.2, "FA", 28, 44)], "both"),
+    ([("S", 1.0, "FA", 44, 28), ("C", 1.1, "A", 29, 44), ("C", 1.2, "FA", 28, 45)], "both"),
+    ([("S", 1.0, "FA", 44, 28), ("C", 1.1, "A", 29, 45), ("C", 1.2, "FA", 28, 45)], None)],
+    ids=["overtaken by its copy", "copy captured, sent before", "copy captured, may have been sent before"])
+def test_first_fin_captured_is_not_the_first_sent(row, closing, closer):
+    assert row(*OPEN, *closing, ("S", 1.3, "A", 45, 29))["closer"] == closer
+
+
 # Resets
 
 @pytest.mark.parametrize("reset", [("C", 1.0, "R", 28), ("C", 1.0, "RA", 28, 44), ("S", 1.0, "RA", 44, 28), ("C", 1.0, "R", 500)])
@@ -114,6 +148,20 @@ def test_reset(row, reset):
                          ids=["below", "above the window", "far", "below, of the client"])
 def test_reset_outside_the_window(row, reset):
     assert row(*OPEN, reset)["ending"] == "open"
+
+
+def test_reset_that_is_challenged(row):
+    """Not at the next sequence number: answered by an ACK, and the connection goes on (RFC 9293 section 3.10.7.4)."""
+    closing = [("S", 1.0, "FA", 44, 32), ("C", 1.1, "A", 32, 45), ("C", 1.5, "FA", 32, 45), ("S", 1.6, "A", 45, 33)]
+    found = row(*OPEN, ("C", 0.6, "R", 500), ("S", 0.61, "A", 44, 28), ("C", 0.7, "PA", 28, 44, b"more"), ("S", 0.8, "A", 44, 32), *closing)
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
+
+
+@pytest.mark.parametrize("reset", [("S", 0.05, "R", 77), ("S", 0.05, "RA", 0, 99)], ids=["no ACK", "ACK of something else"])
+def test_reset_that_does_not_answer_the_syn(row, reset):
+    """RFC 9293 section 3.10.7.3: in SYN_SENT only a RST that acknowledges the SYN counts."""
+    found = row(OPEN[0], reset, *OPEN[1:], *SERVER_CLOSES)
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
 
 
 def test_refused(row):

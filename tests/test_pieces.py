@@ -120,6 +120,17 @@ def test_a_connection_is_given_out_once_it_is_over(tmp_path):
     assert sorted(stream for tables in pieces for stream in tables.connections.index) == list(range(40))
 
 
+def test_captures_appended_to_one_another(tmp_path):
+    """What comes later in the file may be earlier: no connection was silent for a day because another came a day before."""
+    long = [("C", 0.3 + number, "A", 28, 44) for number in range(60)]
+    rows = [*HANDSHAKE, *EXCHANGE, *long, *SERVER_CLOSES]
+    other = segment("C", 90_000.0, "S", 0, client=("10.0.0.9", 1))
+    talk = [segment(who, 5.0 + number, *rest) for number, (who, _, *rest) in enumerate(rows)]
+    path = tmp_path / "appended.pcap"
+    wrpcap(str(path), [other, *talk])
+    assert sum(len(tables.connections) for tables in read_captures(path, piece=500)) == 2 == len(whole(path)[0])
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits and tells a process's memory so")
 def test_a_file_is_read_in_less_memory_than_it_takes(tmp_path):
     packets = [bytes(segment("C", 0, "PA", 1 + 1400 * number, 1, b"x" * 1400)) for number in range(2)]

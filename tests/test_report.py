@@ -327,6 +327,12 @@ def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path, capsys, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["scene.pcap"]
 
 
+def test_a_capture_of_a_single_instant_warns_of_nothing(tmp_path):
+    toy(tmp_path / "instant.pcap", HANDSHAKE[0])
+    done = command(tmp_path / "instant.pcap", "--out", tmp_path / "instant.html")
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "instant.html").exists()
+
+
 def test_a_capture_without_tcp_says_so(tmp_path, capsys):
     without_tcp(tmp_path / "udp.pcap")
     assert report.main([str(tmp_path / "udp.pcap"), "--out", str(tmp_path / "udp.html")]) == 0
