@@ -92,8 +92,21 @@ begun = time.perf_counter()
 found = sum(len(tables.connections) for tables in read_captures(path, piece=2 << 20))
 print(time.perf_counter() - begun, found)
 """
-CLUSTER = """
+TABLES = """
 import sys, time
+import pandas as pd
+from helpers.captures import read_capture
+from helpers.connections import connections
+from helpers.states import states
+def told(connected, stayed):
+    digest = int(pd.util.hash_pandas_object(connected.astype(str)).sum()) % 2 ** 50
+    return len(connected), int((stayed["state"] == "TIME_WAIT").sum()), digest
+"""
+IN_ONE_PIECE = TABLES + """
+capture = read_capture(sys.argv[1])
+print(*told(connections(capture), states(capture)))
+"""
+CLUSTER = TABLES + """
 import dask
 from dask.distributed import Client, LocalCluster
 from helpers.pieces import read_folder
@@ -107,7 +120,7 @@ if __name__ == "__main__":
                 begun = time.perf_counter()
                 tables = read_folder(sys.argv[2:])
                 times.append(time.perf_counter() - begun)
-            print(min(times), len(tables.connections), int((tables.states["state"] == "TIME_WAIT").sum()))
+            print(min(times), *told(tables.connections, tables.states))
 """
 
 
@@ -266,9 +279,9 @@ def cluster(folder):
     script = folder / "cluster.py"
     script.write_text(CLUSTER, encoding="utf-8")
     one, two = (_script(script, workers, *paths) for workers in (1, 2))
-    same = "the same" if one[1:] == two[1:] else "not the same"
+    same = "the same" if one[1:] == two[1:] == run(IN_ONE_PIECE, folder / "headers.pcapng") else "not the same"
     print(f"With Dask, {len(paths)} files: {one[0]:.1f} s on one worker, {two[0]:.1f} s on two, {one[0] / two[0]:.2f} times "
-          f"as fast; {same} tables ({two[1]:,.0f} connections, {two[2]:,.0f} TIME_WAITs)")
+          f"as fast; {same} tables as in one piece ({two[1]:,.0f} connections, {two[2]:,.0f} TIME_WAITs)")
 
 
 def _script(path, *arguments):
