@@ -6,12 +6,14 @@ answers are paired with requests first in, first out, as its section 9.3 demands
 
 import gc
 import heapq
+import math
 import re
 import string
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import h11
 import numpy as np
@@ -31,7 +33,7 @@ REQUEST_CUT = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND) ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
     rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)\r?))?$")
 REQUEST_BYTES = np.isin(np.arange(256), list(b"\r\n!#$%&'*+.^_`|~-" + (string.digits + string.ascii_letters).encode()))
-RESPONSE = b"HTTP/"
+RESPONSE, SHORTEST = b"HTTP/", b"GET / HTTP/1.1\r\n\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
@@ -54,7 +56,8 @@ def exchanges(capture):
     by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line whose target
     has spaces gives the part before the first, as Wireshark does.
 
-    Source: RFC 9112 sections 6.3 (framing), 9.3 (order); an answer that was not captured doesn't shift the later ones.
+    Source: RFC 9112 sections 6.3 (framing), 9.3 (order). An answer that was not captured doesn't shift the later ones; where
+    it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
     """
     with _uncollected():
         rows = [row for flow in flows(capture) for row in _exchanges_of(*_sides(capture, flow), flow.first)]
@@ -148,7 +151,10 @@ def _may_ask(data, at, size):
 
 @dataclass(slots=True)
 class _Message:
-    """A request or response: where and when it began and ended; `end` and `ended` are None where that isn't known."""
+    """A request or response: where and when it began and ended; `end` and `ended` are None where that isn't known.
+
+    `follows`: whether it begins where the one before ended.
+    """
 
     line: tuple
     framing: str
@@ -158,6 +164,7 @@ class _Message:
     ended: float | None = None
     end: int | None = None
     number: int | None = None
+    follows: bool = True
 
     @property
     def method(self):
@@ -242,27 +249,78 @@ def _requests(reader):
     """The requests of one direction, in order."""
     number = 0
     while reader.seek(REQUEST_LINE, REQUEST_BEGIN):
+        follows = reader.follows
         request = reader.message(REQUEST_LINE, REQUEST_CUT, _request_framing)
         if request is not None:
             number += 1
-            request.number = None if reader.lost else number
+            request.number, request.follows = None if reader.lost else number, follows
             yield request
 
 
 def _answers(reader, requests):
-    """The final responses of one direction, by the position in `requests` of the request that each answers."""
-    answers, asked = {}, 0
+    """The final responses of one direction, by the position in `requests` of the request that each answers.
+
+    RFC 9112 section 9.3.2: responses come in the order of their requests. Where that doesn't tell, `_Doubt` does.
+    """
+    answers, asked, doubt = {}, 0, _Doubt(requests, reader.next)
     while asked < len(requests) and reader.seek(STATUS_LINE, STATUS_BEGIN):
         seq = reader.seq
-        while asked + 1 < len(requests) and requests[asked].ack < requests[asked + 1].ack <= seq:
-            asked += 1
-        answers_it = seq >= requests[asked].ack
-        method = requests[asked].method if answers_it else b""
+        if doubt.since is not None or not reader.follows or not requests[asked].follows and asked > doubt.settled:
+            asked, answers_it = doubt.told(asked, seq, reader.ack)
+        else:
+            answers_it = seq >= requests[asked].ack
+        method = requests[asked].method if seq >= requests[asked].ack else b""
         answer = reader.message(STATUS_LINE, STATUS_CUT, _response_framing, method)
+        doubt.read = seq if answer is None or answer.end is None else answer.end
         if answer is not None and answers_it and (answer.status >= 200 or answer.status == 101):
             answers[asked] = answer
             asked += 1
     return answers
+
+
+class _Doubt:
+    """Tells which request a response answers where messages are missing before it: by the acknowledgments, or not at all.
+
+    A client that acknowledges more with its next request has got the answers before, as long as it is not seen to ask on
+    without waiting. `read`: the responses were read up to this sequence number. `since`: an acknowledgment of more than
+    this settles what is in doubt, None where nothing is. `settled`: the last request of which it was said.
+    """
+
+    def __init__(self, requests, read):
+        self.requests, self.read, self.since, self.settled = requests, -math.inf if read is None else read, None, -1
+
+    @cached_property
+    def acks(self):
+        return list(accumulate((request.ack for request in self.requests), max))
+
+    @cached_property
+    def seqs(self):
+        return [request.seq for request in self.requests]
+
+    def told(self, asked, seq, ack):
+        """The next request to be answered, and whether the response at `seq` that acknowledges `ack` is its answer.
+
+        `asked`: the first request without an answer so far.
+        """
+        if self.since is None and not self.requests[asked].follows and asked > self.settled:
+            self.since = self.read
+        last = min(bisect_right(self.acks, seq), bisect_left(self.seqs, ack)) - 1
+        known = max(self.read, self.acks[asked]) if self.since is None else self.since
+        if last >= asked and self.acks[last] > known:
+            asked = self.settled = bisect_left(self.acks, self.acks[last], asked)
+            self.since = None
+        elif self.since is not None:
+            return asked, False
+        known = max(self.read, self.acks[asked])
+        if known < seq and (last > asked or self._unseen(asked, ack)):
+            patient = self.acks[bisect_right(self.acks, known) - 1] == self.acks[asked]
+            self.since = seq if patient else math.inf
+        return asked, self.since is None and last >= asked
+
+    def _unseen(self, asked, ack):
+        """Whether `ack` leaves room for a request that was not captured, behind the one that is `asked`."""
+        end, following = self.requests[asked].end, self.requests[asked + 1:asked + 2]
+        return end is not None and ack >= end + len(SHORTEST) and not any(request.follows for request in following)
 
 
 @lru_cache(HEADS_KNOWN)
@@ -300,16 +358,21 @@ def _length(headers):
 class _Reader:
     """Reads the messages of a `_Side`, one after the other.
 
-    `lost` turns true where a message doesn't begin at the end of the one before; `next`: where that should be, if known.
+    `next`: where the next message should begin, if known; `follows`: whether it does; `lost` turns true where it doesn't.
     """
 
     def __init__(self, buffer, side):
         self.buffer, self.pieces, self.index, self.stop, self.close = buffer, side.pieces, side.start, side.stop, side.close
         self.offset, self.lost, self.next, self.whole, self.first, self.data = 0, False, side.first, True, None, b""
+        self.follows = True
 
     @property
     def seq(self):
         return self.pieces.seq[self.index] + self.offset
+
+    @property
+    def ack(self):
+        return self.pieces.ack[self.index]
 
     def bytes_of(self, index):
         at = self.pieces.at[index]
@@ -321,7 +384,8 @@ class _Reader:
             data = self.data = self.bytes_of(self.index)
             self.first = line.match(data, self.offset)
             if self.first or self._begins(data, line, begin):
-                self.lost = self.lost or self.next != self.seq
+                self.follows = self.next == self.seq
+                self.lost = self.lost or not self.follows
                 return True
             self.index, self.offset = self.index + 1, 0
         return False

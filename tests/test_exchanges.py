@@ -159,6 +159,47 @@ def test_two_responses_not_captured(rows):
     assert rows(segments=[segments[row] for row in (0, 2, 4, 5)]) == [("/1", None), ("/2", None), ("/3", 203)]
 
 
+ACCEPTED, MISSING = FIVE.replace(b"200 OK", b"202 Accepted"), FIVE.replace(b"200 OK", b"404 Not Found")
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+POST = get(b"/post", b"POST", headers=b"Content-Length: 4\r\nExpect: 100-continue\r\n")
+
+
+@pytest.mark.parametrize("turns, answered", [
+    ([("C", get(b"/1")), ("S", HINTS), ("C", get(b"/2")), ("S", FIVE + MISSING)], [("/1", 200), ("/2", 404)]),
+    ([("C", POST), ("S", b"HTTP/1.1 100 Continue\r\n\r\n"), ("C", b"body" + get(b"/2")), ("S", FIVE + MISSING)], [("/post", 200), ("/2", 404)]),
+    ([("C", get(b"/1")), ("S", FIVE[:20]), ("C", get(b"/2")), ("S", FIVE[20:] + MISSING)], [("/1", 200), ("/2", 404)])],
+    ids=["103", "100", "half a response"])
+def test_an_acknowledgment_of_less_than_the_answer(rows, turns, answered):
+    """A request sent behind an interim response, or part of one, drops none before it."""
+    assert rows(*turns) == answered
+
+
+@pytest.mark.parametrize("turns, lost, left", [
+    ([("C", get(b"/1") + get(b"/2")), ("S", ACCEPTED), ("S", MISSING)], [1], [("/1", None), ("/2", None)]),
+    ([("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE), ("S", ACCEPTED), ("S", MISSING)], [2], [("/1", 200), ("/2", None), ("/3", None)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", ACCEPTED)], [2], [("/1", 200), ("/2", None)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", MISSING), ("C", get(b"/3")), ("S", ACCEPTED), ("C", get(b"/4")), ("S", FIVE)], [1],
+     [("/1", None), ("/2", None), ("/3", 202), ("/4", 200)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("C", get(b"/3")), ("S", MISSING)], [1], [("/1", None), ("/2", None), ("/3", 404)]),
+    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING)], [0], [("/2", None)]),
+    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING), ("C", get(b"/3")), ("S", HINTS + ACCEPTED)], [0], [("/2", None), ("/3", 202)]),
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", MISSING)], [1, 2], [("/1", None)]),
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING)], [5],
+     [("/1", 200), ("/2", None), ("/3", None)])],
+    ids=["first of two", "second of three", "last", "then told by an ACK", "both", "a request", "a request, then told by an ACK",
+         "an answer and the next request", "of a client that doesn't wait"])
+def test_whose_answer_cannot_be_told(rows, turns, lost, left):
+    """Of several requests under way, when a message was not captured: nothing is guessed, until an acknowledgment tells."""
+    assert rows(segments=[row for number, row in enumerate(talk(*turns)) if number not in lost]) == left
+
+
+def test_answers_that_acknowledge_one_request_only(rows):
+    """What the server had not got yet it doesn't answer: the gap held the end of an interim response, or the like."""
+    segments = talk(("C", get(b"/1")), ("C", get(b"/2")), ("S", HINTS), ("S", FIVE), ("S", MISSING))
+    segments[3] = (*segments[3][:4], 1 + len(get(b"/1")), segments[3][5])
+    assert rows(segments=segments[:2] + segments[3:]) == [("/1", 200), ("/2", 404)]
+
+
 def test_response_before_any_request(rows):
     """A server that is tired of waiting says 408 unasked."""
     late = [("S", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"), ("C", get()), ("S", FIVE)]
