@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import h11
 import numpy as np
@@ -22,22 +23,44 @@ import pandas as pd
 from helpers.captures import FIN, SYN, in_groups
 from helpers.connections import flows
 
+
+class _Grammar(NamedTuple):
+    """How messages look: their first `line`, how it may `begin` in a piece that ends inside it, and what a `cut` frame leaves of it.
+
+    `known_line`, `known_begin`: the same where no message is expected, so that other text may stand there.
+    """
+
+    line: re.Pattern
+    begin: re.Pattern
+    cut: re.Pattern
+    known_line: re.Pattern
+    known_begin: re.Pattern
+
+
 COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "string", "status": "Int64",
            "version": "string", "framing": "string", "requested": "Float64", "answered": "Float64",
            "finished": "Float64", "response_bytes": "Int64"}
 ROW = ("stream", "nth", "method", "target", "version", "requested", "status", "framing", "answered", "finished", "response_bytes")
 UNANSWERED = (None,) * 5
+METHODS = b"""GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH
+    REPORT VERSION-CONTROL CHECKOUT CHECKIN UNCHECKOUT MKWORKSPACE MKACTIVITY BASELINE-CONTROL UPDATE LABEL MERGE ACL BIND UNBIND
+    REBIND LINK UNLINK ORDERPATCH SUBSCRIBE UNSUBSCRIBE NOTIFY POLL M-SEARCH BCOPY BDELETE BMOVE BPROPFIND BPROPPATCH CCM_POST
+    RPC_CONNECT RPC_IN_DATA RPC_OUT_DATA SSTP_DUPLEX_POST""".split()
+KNOWN, PARTS = (b"|".join(texts) for texts in (METHODS, sorted({name[:end + 1] for name in METHODS for end in range(len(name))})))
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)\r?\n")
 REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
 REQUEST_CUT = re.compile(
-    rb"(GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND) ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
+    rb"(" + KNOWN + rb") ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
     rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)\r?))?$")
 REQUEST_BYTES = np.isin(np.arange(256), list(b"\r\n!#$%&'*+.^_`|~-" + (string.digits + string.ascii_letters).encode()))
-RESPONSE, SHORTEST = b"HTTP/", b"GET / HTTP/1.1\r\n\r\n"
+PROTOCOL, SHORTEST = b"HTTP/", b"GET / HTTP/1.1\r\n\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
 FRAMING = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
+REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, re.compile(rb"(?=(?:" + KNOWN + rb") )" + REQUEST_LINE.pattern),
+                   re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
+RESPONSE = _Grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN)
 BLANK = re.compile(rb"[\r\n]*")
 HEAD_END = re.compile(rb"\n\r?\n")
 LARGEST_LINE, LARGEST_HEAD = 1 << 16, 1 << 18
@@ -143,9 +166,9 @@ def _may_ask(data, at, size):
     may_ask = np.zeros(len(at), bool)
     rows = np.flatnonzero(size > 0)
     may_ask[rows] = REQUEST_BYTES[data[at[rows]]]
-    rows = np.flatnonzero(size >= len(RESPONSE))
-    places = at[rows][:, None] + np.arange(len(RESPONSE))
-    may_ask[rows] &= (data[places] != np.frombuffer(RESPONSE, np.uint8)).any(axis=1)
+    rows = np.flatnonzero(size >= len(PROTOCOL))
+    places = at[rows][:, None] + np.arange(len(PROTOCOL))
+    may_ask[rows] &= (data[places] != np.frombuffer(PROTOCOL, np.uint8)).any(axis=1)
     return may_ask
 
 
@@ -248,9 +271,9 @@ def _append(pieces, *piece):
 def _requests(reader):
     """The requests of one direction, in order."""
     number = 0
-    while reader.seek(REQUEST_LINE, REQUEST_BEGIN):
+    while reader.seek(REQUEST):
         follows = reader.follows
-        request = reader.message(REQUEST_LINE, REQUEST_CUT, _request_framing)
+        request = reader.message(REQUEST, _request_framing)
         if request is not None:
             number += 1
             request.number, request.follows = None if reader.lost else number, follows
@@ -263,14 +286,14 @@ def _answers(reader, requests):
     RFC 9112 section 9.3.2: responses come in the order of their requests. Where that doesn't tell, `_Doubt` does.
     """
     answers, asked, doubt = {}, 0, _Doubt(requests, reader.next)
-    while asked < len(requests) and reader.seek(STATUS_LINE, STATUS_BEGIN):
+    while asked < len(requests) and reader.seek(RESPONSE):
         seq = reader.seq
         if doubt.since is not None or not reader.follows or not requests[asked].follows and asked > doubt.settled:
             asked, answers_it = doubt.told(asked, seq, reader.ack)
         else:
             answers_it = seq >= requests[asked].ack
         method = requests[asked].method if seq >= requests[asked].ack else b""
-        answer = reader.message(STATUS_LINE, STATUS_CUT, _response_framing, method)
+        answer = reader.message(RESPONSE, _response_framing, method)
         doubt.read = seq if answer is None or answer.end is None else answer.end
         if answer is not None and answers_it and (answer.status >= 200 or answer.status == 101):
             answers[asked] = answer
@@ -303,7 +326,8 @@ class _Doubt:
         `asked`: the first request without an answer so far.
         """
         if self.since is None and not self.requests[asked].follows and asked > self.settled:
-            self.since = self.read
+            before = self.requests[asked - 1] if asked else None
+            self.since = before.ack if before and before.end is None else self.read
         last = min(bisect_right(self.acks, seq), bisect_left(self.seqs, ack)) - 1
         known = max(self.read, self.acks[asked]) if self.since is None else self.since
         if last >= asked and self.acks[last] > known:
@@ -378,34 +402,35 @@ class _Reader:
         at = self.pieces.at[index]
         return bytes(self.buffer[at:at + self.pieces.size[index]])
 
-    def seek(self, line, begin):
+    def seek(self, grammar):
         """Move to the next bytes that begin a message, and say whether there are any."""
         while self.index < self.stop:
             data = self.data = self.bytes_of(self.index)
-            self.first = line.match(data, self.offset)
-            if self.first or self._begins(data, line, begin):
+            self.first = grammar.line.match(data, self.offset)
+            if self.first or self._begins(data, grammar):
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
                 return True
             self.index, self.offset = self.index + 1, 0
         return False
 
-    def _begins(self, data, line, begin):
+    def _begins(self, data, grammar):
         """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
         if data[self.offset:self.offset + 1] in (b"\r", b"\n"):
             blank = BLANK.match(data, self.offset).end() - self.offset
             self.next = self.next + blank if self.next == self.seq else self.next
             self.offset += blank
-            self.first = line.match(data, self.offset)
+            self.first = grammar.line.match(data, self.offset)
+        begin = grammar.begin if self.next == self.seq else grammar.known_begin
         return self.first or data.find(b"\n", self.offset) < 0 and begin.match(data, self.offset)
 
-    def message(self, line, cut, framing, *asked):
+    def message(self, grammar, framing, *asked):
         """The message that begins here, or None where no head does; `framing(method or status, head)` names its end.
 
-        Of a head that was cut with its frame only the first line counts, or what matches `cut` of it.
+        Of a head that was cut with its frame only the first line counts, or what was captured of it.
         """
-        seq, ack, begun, head = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self._head(line)
-        first = self.first or line.match(head) or (None if self.whole else cut.match(head))
+        seq, ack, begun, head = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self._head(grammar)
+        first = self.first or grammar.line.match(head) or (None if self.whole else grammar.cut.match(head))
         if first is None:
             return None
         first = first.groups()
@@ -419,13 +444,17 @@ class _Reader:
         self.next = end
         return _Message(first, kind, seq, ack, begun, ended, end)
 
-    def _head(self, line):
-        """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame."""
+    def _head(self, grammar):
+        """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame.
+
+        Where no message was expected, a piece that is known to begin one belongs to none that began before it.
+        """
         if self.first and (end := HEAD_END.search(self.data, self.first.end() - 1)):
             self.whole = True
             return self.data[self.offset:end.end()]
         self.first = None
         head, index, seen, right = bytearray(self.data[self.offset:]), self.index, 0, None
+        line = grammar.line if self.follows else grammar.known_line
         while True:
             end = HEAD_END.search(head, max(seen - 2, 0))
             if right is None and head.find(b"\n", seen) >= 0:
@@ -433,8 +462,11 @@ class _Reader:
             limit = LARGEST_HEAD if right else LARGEST_LINE
             if end or right is False or len(head) > limit or not self._joined(index):
                 break
-            index, seen = index + 1, len(head)
-            head += self.bytes_of(index)
+            index, seen, piece = index + 1, len(head), self.bytes_of(index + 1)
+            if right is None and not self.follows and grammar.known_line.match(piece):
+                head.clear()
+                break
+            head += piece
         self.whole = bool(end and right)
         if self.whole:
             return bytes(head[:end.end()])

@@ -282,6 +282,20 @@ def test_frames_cut_inside_the_head(tmp_path, captured, line):
     assert plain(found, ("nth", "framing", "finished", "response_bytes")) == ([(1, *[None] * 3), (None, *[None] * 3)] if line else [])
 
 
+@pytest.mark.parametrize("body", [b"body", b"P", b"GET", b"x GET / "])
+def test_bodies_behind_a_head_that_was_cut(tmp_path, body):
+    """Where a body may stand, its bytes are not taken for the begin of the next request's method."""
+    post = get(b"/post", b"POST", headers=b"Content-Length: %d\r\nX: %s\r\n" % (len(body), b"y" * 50))
+    turns = [("C", post), ("C", body), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE)]
+    assert plain(exchanges(cut_frames(tmp_path / "toy.pcap", 42, talk(*turns))), ("method", "target", "status")) == [
+        ("POST", "/post", 200), ("GET", "/2", 200)]
+
+
+@pytest.mark.parametrize("before", [b"abc", b"P", b"GET", b"the rest of a body"])
+def test_capture_begins_in_a_body(table, before):
+    assert plain(table(*talk(("C", before), ("C", get(b"/2")), ("S", FIVE))), ("method", "target", "status")) == [("GET", "/2", 200)]
+
+
 @pytest.mark.parametrize("cut", [b"OPTIONS rtsp://x/y RT", b"OPTIONS sip:a@b SI", b"GETTING /x HT", b"GET me a beer, and then some", b"EHLO exampl"])
 def test_cut_lines_of_other_protocols(tmp_path, cut):
     capture = cut_frames(tmp_path / "toy.pcap", len(cut), talk(("C", cut + bytes(100))))
