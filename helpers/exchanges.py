@@ -204,17 +204,29 @@ class _Message:
 
 def _exchanges_of(sides, buffer, first):
     """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream."""
+    pairs, over = {}, {}
     for asking, side in sides.items():
-        requests = list(_requests(_Reader(buffer, side))) if side.may_ask else []
-        if not requests:
-            continue
-        answers = _answers(_Reader(buffer, sides[asking ^ 1]), requests) if asking ^ 1 in sides else {}
-        for number, request in enumerate(requests):
-            answer = answers.get(number)
+        if side.may_ask:
+            pairs[asking], over[asking ^ 1] = _pairs(side, sides.get(asking ^ 1), buffer)
+    for asking, found in pairs.items():
+        for request, answer in found:
+            if request.seq >= over.get(asking, math.inf):
+                break
             yield (first + asking // 2, request.number, *_texts(request.line), request.begun, *(UNANSWERED if answer is None else (
                 answer.status, answer.framing, answer.begun, answer.ended, answer.size)))
-            if answer and _leaves_http(request.method, answer.status):
-                break
+
+
+def _pairs(side, peer, buffer):
+    """The requests of one direction, each with its answer or None; where the peer's bytes cease to be HTTP, inf if nowhere.
+
+    After an answer that turns to another protocol, neither direction speaks HTTP.
+    """
+    requests = list(_requests(_Reader(buffer, side)))
+    answers = _answers(_Reader(buffer, peer), requests) if requests and peer else {}
+    for number, answer in answers.items():
+        if _leaves_http(requests[number].method, answer.status):
+            return [(request, answers.get(place)) for place, request in enumerate(requests[:number + 1])], answer.seq
+    return [(request, answers.get(place)) for place, request in enumerate(requests)], math.inf
 
 
 @lru_cache(HEADS_KNOWN)

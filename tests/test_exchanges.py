@@ -133,6 +133,17 @@ def test_upgrade_and_connect_end_the_reading(rows, request_, response):
     assert found == [(int(response[9:12]), "none", 2.0, len(response))]
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_upgrade_and_connect_end_the_reading_of_both_directions(table, swapped):
+    """What looks like a request in a frame of the server's is none, whichever end a capture from the middle shows first."""
+    for request, response in ((get(), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), (get(b"a:1", b"CONNECT"), OK + b"\r\n")):
+        segments = [*HANDSHAKE, *talk(("C", request), ("S", response), ("S", get(b"/inside")), ("C", FIVE))]
+        segments = [("S", 0.0, "A", 1, 1), *segments[3:]] if swapped else segments
+        assert plain(table(*segments), ("target", "status")) == [(request.split()[1].decode(), int(response[9:12]))]
+    asks_too = talk(("S", get(b"/before")), ("C", FIVE), ("C", get()), ("S", b"HTTP/1.1 101 Switching\r\n\r\n"), ("S", get(b"/inside")))
+    assert plain(table(*HANDSHAKE, *asks_too), ("target", "status")) == [("/before", 200), ("/", 101)]
+
+
 def test_refused_connect_is_an_exchange_like_any(rows):
     assert rows(("C", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), ("S", FIVE.replace(b"200", b"405")), ("C", get(b"/next")), ("S", FIVE)) == [
         ("a:1", 405), ("/next", 200)]
