@@ -1,7 +1,7 @@
 """HTTP/1.x exchanges from packets: `exchanges(capture)` gives one row per request with its response.
 
-Bytes are put in order by sequence number, messages are cut as RFC 9112 section 6.3 says (h11 reads chunked bodies), and
-answers are paired with requests first in, first out, as its section 9.3 demands of every connection.
+Bytes are put in order by sequence number, messages are cut as RFC 9112 section 6.3 says, and answers are paired with
+requests first in, first out, as its section 9.3 demands of every connection.
 """
 
 import gc
@@ -16,7 +16,6 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
-import h11
 import numpy as np
 import pandas as pd
 
@@ -62,10 +61,12 @@ REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, re.compile(rb"(?=(?
                    re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
 RESPONSE = _Grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN)
 BLANK = re.compile(rb"[\r\n]*")
+FOLD = re.compile(rb"\r?\n[ \t]+")
 HEAD_END = re.compile(rb"\n\r?\n")
 LARGEST_LINE, LARGEST_HEAD = 1 << 16, 1 << 18
 HEADS_KNOWN, LARGEST_KNOWN = 1 << 12, 1 << 11
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNK = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*|\r)?\n")
+LINE_ENDS, INVALID = (b"\r\n", b"\n"), -1
 
 
 def exchanges(capture):
@@ -362,33 +363,38 @@ class _Doubt:
 @lru_cache(HEADS_KNOWN)
 def _request_framing(method, head):
     """How the end of a request is known, and the length of its body if that is given: RFC 9112 section 6.3."""
-    headers = _framing_headers(head)
-    if headers.get(b"transfer-encoding", b"").endswith(b"chunked"):
-        return "chunked", 0
-    length = _length(headers)
-    return ("none", 0) if length is None else ("content-length", length)
+    codings, length = _framing_headers(head)
+    if codings:
+        return "chunked" if codings[-1] == b"chunked" else None, 0
+    return ("none", 0) if length is None else _told_by(length)
 
 
 @lru_cache(HEADS_KNOWN)
 def _response_framing(status, head, method=b""):
     """How the end of a response to a request with `method` is known, and its body's length: RFC 9112 section 6.3."""
-    headers, status = _framing_headers(head), int(status)
+    status = int(status)
     if method == b"HEAD" or status < 200 or status in (204, 304) or _leaves_http(method, status):
         return "none", 0
-    if b"transfer-encoding" in headers:
-        return "chunked" if headers[b"transfer-encoding"].endswith(b"chunked") else "until-close", 0
-    length = _length(headers)
-    return ("until-close", 0) if length is None else ("content-length", length)
+    codings, length = _framing_headers(head)
+    if codings:
+        return "chunked" if codings[-1] == b"chunked" else "until-close", 0
+    return ("until-close", 0) if length is None else _told_by(length)
+
+
+def _told_by(length):
+    return (None, 0) if length == INVALID else ("content-length", length)
 
 
 def _framing_headers(head):
-    return {name.lower(): value.strip().lower() for name, value in FRAMING.findall(head)}
+    """The transfer codings, and the Content-Length, None where there is none, INVALID where there are several or no number.
 
-
-def _length(headers):
-    """The Content-Length, or None where there is no valid one."""
-    text = headers.get(b"content-length", b"").split(b",")[0].strip()
-    return int(text[:18]) if text.isdigit() else None
+    Source: RFC 9112 section 5.2 (what was folded is one line), RFC 9110 sections 5.3 and 5.6.1 (several lines are one list).
+    """
+    lists = {b"content-length": [], b"transfer-encoding": []}
+    for name, value in FRAMING.findall(FOLD.sub(b" ", head) if FOLD.search(head) else head):
+        lists[name.lower()] += [item for part in value.lower().split(b",") if (item := part.strip())] or [b""]
+    lengths = {int(text[-18:]) if text.isdigit() and not text[:-18].strip(b"0") else INVALID for text in lists[b"content-length"]}
+    return lists[b"transfer-encoding"], (lengths.pop() if len(lengths) == 1 else INVALID if lengths else None)
 
 
 class _Reader:
@@ -400,7 +406,7 @@ class _Reader:
     def __init__(self, buffer, side):
         self.buffer, self.pieces, self.index, self.stop, self.close = buffer, side.pieces, side.start, side.stop, side.close
         self.offset, self.lost, self.next, self.whole, self.first, self.data = 0, False, side.first, True, None, b""
-        self.follows = True
+        self.follows, self.held, self.told = True, (None, b""), None
 
     @property
     def seq(self):
@@ -453,6 +459,8 @@ class _Reader:
         end, ended = self._skip(seq + len(head) + length)
         if kind in ("chunked", "until-close"):
             end, ended = (self._chunked if kind == "chunked" else self._until_close)(end)
+        elif kind is None:
+            end = ended = None
         self.next = end
         return _Message(first, kind, seq, ack, begun, ended, end)
 
@@ -506,30 +514,50 @@ class _Reader:
         return (end if self.index < self.stop else None), None
 
     def _chunked(self, begin):
-        """Move behind the chunked body that begins at `begin`; (its end, time), None where that was not captured."""
-        connection = h11.Connection(h11.CLIENT)
-        connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
-        connection.receive_data(CHUNKED)
-        joined = self.index < self.stop and self.seq == begin
-        while joined:
-            index, joined = self.index, self._joined(self.index)
-            connection.receive_data(self.bytes_of(index)[self.offset:])
-            self.index, self.offset = index + 1, 0
-            try:
-                event = h11.Data
-                while event not in (h11.NEED_DATA, h11.PAUSED):
-                    event = connection.next_event()
-                    if isinstance(event, h11.EndOfMessage):
-                        return self._skip_back(index, len(connection.trailing_data[0]))
-            except h11.ProtocolError:
+        """Move behind the chunked body that begins at `begin`; (its end, time), None where that was not captured.
+
+        Source: RFC 9112 section 7.1; lines may end in a bare LF, as section 2.2 lets heads do.
+        """
+        end = begin
+        while chunk := CHUNK.fullmatch(self._line(end)):
+            size, end = int(chunk[1], 16), end + len(chunk[0])
+            if not size:
+                return self._trailers(end)
+            if self.index < self.stop:
+                self._skip(end + size)
+            line = self._line(end + size)
+            if line not in LINE_ENDS:
                 break
+            end += size + len(line)
         return None, None
 
-    def _skip_back(self, index, rest):
-        """Move to the last `rest` bytes of the piece `index`, the one just read; (sequence number, time)."""
-        if rest:
-            self.index, self.offset = index, self.pieces.size[index] - rest
-        return self._behind(index) - rest, self.pieces.time[index]
+    def _trailers(self, end):
+        """Move behind the trailers at `end` and the empty line after them; as `_chunked`."""
+        while line := self._line(end):
+            end += len(line)
+            if line in LINE_ENDS:
+                return end, self.told
+        return None, None
+
+    def _line(self, begin):
+        """Move behind the line that begins at `begin`, and return it: b"" where it was not captured; `told`: when it ended."""
+        line, joined = bytearray(), self.index < self.stop and self.seq == begin
+        while joined and len(line) <= LARGEST_LINE:
+            index, piece = self.index, self._held_piece()
+            end = piece.find(b"\n", self.offset) + 1
+            line += piece[self.offset:end or None]
+            joined = not end and self._joined(index)
+            self.index, self.offset = (index, end) if 0 < end < len(piece) else (index + 1, 0)
+            if end:
+                self.told = self.pieces.time[index]
+                return line
+        return b""
+
+    def _held_piece(self):
+        """The bytes of the piece at `index`, kept while lines of it are asked for."""
+        if self.held[0] != self.index:
+            self.held = self.index, self.bytes_of(self.index)
+        return self.held[1]
 
     def _until_close(self, begin):
         """Move behind all pieces; (sequence number, time) of the FIN, where there was one behind `begin`."""

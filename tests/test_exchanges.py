@@ -79,6 +79,11 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;name=value\r\
     (get(method=b"HEAD"), OK + b"Content-Length: 5\r\n\r\n", "none"), (get(method=b"HEAD"), OK + b"Transfer-Encoding: chunked\r\n\r\n", "none"),
     (get(), b"HTTP/1.1 204 No Content\r\n\r\n", "none"), (get(), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "none"),
     (get(), b"HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx", "content-length"), (get(), OK + b"Content-Length: 5, 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Content-Length: 5\r\nContent-Length: 05\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Content-Length:\r\n 5\r\n\r\nhello", "content-length"), (get(), OK + b"X: y\r\n Content-Length: 9\r\nContent-Length: 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(), OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(), OK + b"Transfer-Encoding: chunked\n\n00005 \nhello\n00\nTrailer: x\n\n", "chunked"),
     (get(version=b"1.0"), b"HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", "content-length")])
 @pytest.mark.parametrize("piece", [1, 7, 10**6])
 def test_framing(rows, request_, response, framing, piece):
@@ -88,7 +93,8 @@ def test_framing(rows, request_, response, framing, piece):
     assert found == [("/", 1, framing, len(response)), ("/next", 2, "content-length", len(FIVE))]
 
 
-@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Content-Length: five\r\n"])
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Transfer-Encoding: xchunked\r\n",
+                                  b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n"])
 def test_until_close(rows, head):
     response = OK + head + b"\r\nhello\r\nHTTP/1.1 200 OK\r\n\r\n"
     columns = ("framing", "answered", "finished", "response_bytes")
@@ -96,6 +102,23 @@ def test_until_close(rows, head):
     assert rows(("C", get()), ("S", response), columns=columns) == [("until-close", 2.0, None, None)]
     reset = [*talk(("C", get()), ("S", response)), ("S", 3.0, "R", 1 + len(response))]
     assert rows(segments=reset, columns=columns) == [("until-close", 2.0, None, None)]
+
+
+@pytest.mark.parametrize("length", [b"five", b"-5", b"+5", b"5 5", b"5, 6", b"5\r\nContent-Length: 6", b"", b"9" * 5000])
+def test_no_valid_length(rows, length):
+    """How long the answer is can't be told; the next one is found where it begins a segment."""
+    response = OK + b"Content-Length: " + length + b"\r\n\r\nhello"
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), fin="S", columns=("status", "framing", "finished", "response_bytes")) == [
+        (200, None, None, None), (200, "content-length", 4.0, len(FIVE))]
+    post = get(b"/post", b"POST", headers=b"Content-Length: " + length + b"\r\n")
+    assert rows(("C", post), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE), columns=("nth", "status")) == [(1, 200), (None, 200)]
+
+
+@pytest.mark.parametrize("chunk", [b"x\r\nhello", b"5\r\nhello!\r\n", b"-5\r\nhello\r\n", b"5 5\r\nhello\r\n", b"\r\n", b"f" * 16 + b"\r\nhello\r\n"])
+def test_no_valid_chunk(rows, chunk):
+    response = OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes")) == [
+        (200, "chunked", None, None), (200, "content-length", 4.0, len(FIVE))]
 
 
 def test_bodies_of_requests(rows):
@@ -252,10 +275,13 @@ def test_gap_over_the_end_of_one_response_and_the_head_of_the_next(rows):
 
 
 def test_gap_in_a_head_or_a_chunk(rows):
-    for response in (OK + b"X: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\nbb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n"):
+    """A chunk ends where its size says; a gap in a line of the body's framing leaves its end open."""
+    head, chunked = b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
+    for response, finished in ((OK + b"X: " + head, None), (OK + chunked + b"bb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n", 2.03),
+                               (OK + chunked + b"5;x=" + b"z" * 3000 + b"\r\nhello\r\n0\r\n\r\n", None)):
         segments = talk(("C", get(b"/1")), ("S", response), ("C", get(b"/2")), ("S", FIVE), piece=1000)
         found = rows(segments=segments[:2] + segments[3:], columns=("target", "status", "finished"))
-        assert found[1] == ("/2", 200, 4.0) and found[0][2] is None and found[0][1] in (200, None)
+        assert found[1] == ("/2", 200, 4.0) and found[0][2] == (finished and pytest.approx(finished)) and found[0][1] in (200, None)
 
 
 def test_response_cut_by_the_end_of_the_capture(rows):
