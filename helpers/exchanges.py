@@ -46,19 +46,20 @@ METHODS = b"""GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIN
     REBIND LINK UNLINK ORDERPATCH SUBSCRIBE UNSUBSCRIBE NOTIFY POLL M-SEARCH BCOPY BDELETE BMOVE BPROPFIND BPROPPATCH CCM_POST
     RPC_CONNECT RPC_IN_DATA RPC_OUT_DATA SSTP_DUPLEX_POST""".split()
 KNOWN, PARTS = (b"|".join(texts) for texts in (METHODS, sorted({name[:end + 1] for name in METHODS for end in range(len(name))})))
-REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)\r?\n")
-REQUEST_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}( |$)")
+OTHER = rb"[A-Z][0-9A-Z_-]{0,31}(?= (?:/|\* |[A-Za-z][0-9A-Za-z+.-]*://))"
+REQUEST_LINE, KNOWN_LINE = (re.compile(rb"(" + method + rb") ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)[ \t]*\r?\n") for method in (
+    KNOWN + rb"|" + OTHER, KNOWN))
+REQUEST_BEGIN = re.compile(rb"[A-Z][0-9A-Z_-]{0,31}( |$)")
 REQUEST_CUT = re.compile(
     rb"(" + KNOWN + rb") ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
-    rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)\r?))?$")
-REQUEST_BYTES = np.isin(np.arange(256), list(b"\r\n!#$%&'*+.^_`|~-" + (string.digits + string.ascii_letters).encode()))
+    rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)[ \t]*\r?))?$")
+REQUEST_BYTES = np.isin(np.arange(256), list(b"\r\n" + string.ascii_uppercase.encode()))
 PROTOCOL, SHORTEST = b"HTTP/", b"GET / HTTP/1.1\r\n\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
 FRAMING = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
-REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, re.compile(rb"(?=(?:" + KNOWN + rb") )" + REQUEST_LINE.pattern),
-                   re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
+REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
 RESPONSE = _Grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN)
 BLANK = re.compile(rb"[\r\n]*")
 FOLD = re.compile(rb"\r?\n[ \t]+")
@@ -78,7 +79,8 @@ def exchanges(capture):
     request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the first frame;
     `response_bytes` (status line, header and body). What was not captured is `<NA>`. Where frames were cut, a head counts
     by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line whose target
-    has spaces gives the part before the first, as Wireshark does.
+    has spaces gives the part before the first, as Wireshark does. A method that isn't well known counts in upper case, with
+    a target that is a path, `*` or a URL.
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order). An answer that was not captured doesn't shift the later ones; where
     it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
@@ -177,7 +179,7 @@ def _may_ask(data, at, size):
 class _Message:
     """A request or response: where and when it began and ended; `end` and `ended` are None where that isn't known.
 
-    `follows`: whether it begins where the one before ended.
+    `gap`: whether bytes may be missing between it and the one before.
     """
 
     line: tuple
@@ -188,7 +190,7 @@ class _Message:
     ended: float | None = None
     end: int | None = None
     number: int | None = None
-    follows: bool = True
+    gap: bool = False
 
     @property
     def method(self):
@@ -207,7 +209,7 @@ def _exchanges_of(sides, buffer, first):
     """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream."""
     pairs, over = {}, {}
     for asking, side in sides.items():
-        if side.may_ask:
+        if side.may_ask and not _greeted(side, sides.get(asking ^ 1), buffer):
             pairs[asking], over[asking ^ 1] = _pairs(side, sides.get(asking ^ 1), buffer)
     for asking, found in pairs.items():
         for request, answer in found:
@@ -215,6 +217,15 @@ def _exchanges_of(sides, buffer, first):
                 break
             yield (first + asking // 2, request.number, *_texts(request.line), request.begun, *(UNANSWERED if answer is None else (
                 answer.status, answer.framing, answer.begun, answer.ended, answer.size)))
+
+
+def _greeted(side, peer, buffer):
+    """Whether the peer spoke first, and no HTTP, as servers of mail, files and chat do; False where the begin isn't known."""
+    if peer is None or side.first is None or peer.first != peer.pieces.seq[peer.start]:
+        return False
+    data = _Reader(buffer, peer).bytes_of(peer.start)
+    http = RESPONSE.begin.match(data) or REQUEST.line.match(data) or REQUEST.known_begin.match(data)
+    return bool(data) and not http and peer.pieces.time[peer.start] < side.pieces.time[side.start]
 
 
 def _pairs(side, peer, buffer):
@@ -285,11 +296,11 @@ def _requests(reader):
     """The requests of one direction, in order."""
     number = 0
     while reader.seek(REQUEST):
-        follows = reader.follows
+        gap = reader.gap
         request = reader.message(REQUEST, _request_framing)
         if request is not None:
             number += 1
-            request.number, request.follows = None if reader.lost else number, follows
+            request.number, request.gap = None if reader.lost else number, gap
             yield request
 
 
@@ -301,7 +312,7 @@ def _answers(reader, requests):
     answers, asked, doubt = {}, 0, _Doubt(requests, reader.next)
     while asked < len(requests) and reader.seek(RESPONSE):
         seq = reader.seq
-        if doubt.since is not None or not reader.follows or not requests[asked].follows and asked > doubt.settled:
+        if doubt.since is not None or not reader.follows or requests[asked].gap and asked > doubt.settled:
             asked, answers_it = doubt.told(asked, seq, reader.ack)
         else:
             answers_it = seq >= requests[asked].ack
@@ -338,7 +349,7 @@ class _Doubt:
 
         `asked`: the first request without an answer so far.
         """
-        if self.since is None and not self.requests[asked].follows and asked > self.settled:
+        if self.since is None and self.requests[asked].gap and asked > self.settled:
             before = self.requests[asked - 1] if asked else None
             self.since = before.ack if before and before.end is None else self.read
         last = min(bisect_right(self.acks, seq), bisect_left(self.seqs, ack)) - 1
@@ -357,7 +368,7 @@ class _Doubt:
     def _unseen(self, asked, ack):
         """Whether `ack` leaves room for a request that was not captured, behind the one that is `asked`."""
         end, following = self.requests[asked].end, self.requests[asked + 1:asked + 2]
-        return end is not None and ack >= end + len(SHORTEST) and not any(request.follows for request in following)
+        return end is not None and ack >= end + len(SHORTEST) and all(request.gap for request in following)
 
 
 @lru_cache(HEADS_KNOWN)
@@ -401,12 +412,13 @@ class _Reader:
     """Reads the messages of a `_Side`, one after the other.
 
     `next`: where the next message should begin, if known; `follows`: whether it does; `lost` turns true where it doesn't.
+    `gap`: whether bytes may be missing before it.
     """
 
     def __init__(self, buffer, side):
         self.buffer, self.pieces, self.index, self.stop, self.close = buffer, side.pieces, side.start, side.stop, side.close
         self.offset, self.lost, self.next, self.whole, self.first, self.data = 0, False, side.first, True, None, b""
-        self.follows, self.held, self.told = True, (None, b""), None
+        self.follows, self.gap, self.held, self.told = True, False, (None, b""), None
 
     @property
     def seq(self):
@@ -422,6 +434,7 @@ class _Reader:
 
     def seek(self, grammar):
         """Move to the next bytes that begin a message, and say whether there are any."""
+        self.gap = self.index < self.stop and self.next != self.seq
         while self.index < self.stop:
             data = self.data = self.bytes_of(self.index)
             self.first = grammar.line.match(data, self.offset)
@@ -429,6 +442,7 @@ class _Reader:
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
                 return True
+            self.gap = self.gap or not self._joined(self.index)
             self.index, self.offset = self.index + 1, 0
         return False
 

@@ -397,13 +397,33 @@ def test_several_streams_in_order_of_request(table):
     [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\n")], [("C", bytes(range(256)) * 9), ("S", bytes(range(256)))],
     [("C", b"\x16\x03\x01\x02\x00\x01\x00"), ("S", b"\x16\x03\x03")], [("C", b"GET /\r\n"), ("S", b"<html>")],
     [("C", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], [("C", b"GET / HTTP/1.1\r\nHost: never ends")], [("S", FIVE)],
-    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"GET / HTTP/1.1 \r\n\r\n")]])
+    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"foo bar HTTP/1.1\r\n\r\n")],
+    [("C", b"FOO bar HTTP/1.1\r\n\r\n")], [("C", get(method=b"get"))], [("C", get(method=b"Purge"))], [("C", get(b"*.*", method=b"PURGE"))],
+    [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\nDATA\r\n"), ("S", b"250 yes\r\n354 go\r\n"), ("C", get()), ("S", b"250 queued\r\n")]])
 def test_not_http(rows, turns):
     assert rows(*turns) == []
 
 
 def test_answer_that_is_no_http(rows):
     assert rows(("C", get()), ("S", b"220 surprise\r\n")) == [("/", None)]
+
+
+@pytest.mark.parametrize("method, target", [
+    (b"PURGE", b"/x"), (b"X_Y-9", b"*"), (b"PURGE", b"http://x/"), (b"M-SEARCH", b"*"), (b"VERSION-CONTROL", b"/x"), (b"GET", b"x"), (b"NOTIFY", b"sip:a@b")])
+def test_methods(rows, method, target):
+    assert rows(("C", get(target, method)), ("S", FIVE), columns=("method", "target", "status")) == [(method.decode(), target.decode(), 200)]
+
+
+@pytest.mark.parametrize("end", [b" \r\n", b" \t\r\n", b" \n"])
+def test_white_space_behind_the_version(rows, end):
+    assert rows(("C", b"GET /a HTTP/1.1" + end + b"Host: x\r\n\r\n" + get(b"/b")), ("S", FIVE * 2)) == [("/a", 200), ("/b", 200)]
+
+
+@pytest.mark.parametrize("before", [
+    [("C", b"\x05\x01\x00"), ("S", b"\x05\x00"), ("C", b"\x05\x01\x00\x01\x0a\x00\x00\x02\x00\x50"), ("S", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")],
+    [("C", b"PROXY TCP4 10.0.0.1 10.0.0.2 50000 80\r\n")]], ids=["SOCKS", "PROXY"])
+def test_what_a_client_says_before_http(rows, before):
+    assert rows(*before, ("C", get()), ("S", FIVE)) == [("/", 200)]
 
 
 WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"Content-Length: 99999999999999999999\r\n", b"\r\n",
@@ -422,7 +442,7 @@ def test_hostile_bytes_never_raise(tmp_path, turns, piece, close, known):
 
 def test_time_grows_with_the_bytes_only(tmp_path):
     """Endless first lines, endless heads and tiny pieces: each byte is looked at a few times."""
-    for data in (b"GET " * 40000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
+    for data in (b"GET " * 40000, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 4000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
         capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(("C", get()), ("S", data), ("C", data), piece=37 if len(data) < 30000 else 900))
         begun = time.process_time()
         exchanges(capture)
