@@ -1,7 +1,8 @@
 """HTTP/1.x exchanges from packets: `exchanges(capture)` gives one row per request with its response.
 
 Bytes are put in order by sequence number, messages are cut as RFC 9112 section 6.3 says, and answers are paired with
-requests first in, first out, as its section 9.3 demands of every connection.
+requests first in, first out, as its section 9.3 demands of every connection. To import this tells pandas to have notebooks
+typeset no table: what stands between dollar signs in a target is no mathematics.
 """
 
 import gc
@@ -21,6 +22,8 @@ import pandas as pd
 
 from helpers.captures import FIN, SYN, in_groups
 from helpers.connections import flows
+
+pd.set_option("display.html.use_mathjax", False)
 
 
 class _Grammar(NamedTuple):
@@ -61,6 +64,7 @@ STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
 FRAMING = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
 RESPONSE = _Grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN)
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 BLANK = re.compile(rb"[\r\n]*")
 FOLD = re.compile(rb"\r?\n[ \t]+")
 HEAD_END = re.compile(rb"\n\r?\n")
@@ -80,7 +84,7 @@ def exchanges(capture):
     `response_bytes` (status line, header and body). What was not captured is `<NA>`. Where frames were cut, a head counts
     by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line whose target
     has spaces gives the part before the first, as Wireshark does. A method that isn't well known counts in upper case, with
-    a target that is a path, `*` or a URL.
+    a target that is a path, `*` or a URL. Bytes of a target are shown as Latin-1, control characters as escapes: `\\x1b`.
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order). An answer that was not captured doesn't shift the later ones; where
     it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
@@ -243,8 +247,12 @@ def _pairs(side, peer, buffer):
 
 @lru_cache(HEADS_KNOWN)
 def _texts(line):
-    """The parts of a request line as texts; None where one was not captured."""
-    return tuple(text and text.decode("latin-1") for text in line)
+    """The parts of a request line as texts that command no terminal; None where one was not captured."""
+    return tuple(text and CONTROL.sub(_escaped, text.decode("latin-1")) for text in line)
+
+
+def _escaped(control):
+    return f"\\x{ord(control[0]):02x}"
 
 
 def _leaves_http(method, status):
