@@ -11,6 +11,7 @@ import math
 import re
 import string
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -29,7 +30,8 @@ pd.set_option("display.html.use_mathjax", False)
 class _Grammar(NamedTuple):
     """How messages look: their first `line`, how it may `begin` in a piece that ends inside it, and what a `cut` frame leaves of it.
 
-    `known_line`, `known_begin`: the same where no message is expected, so that other text may stand there.
+    `known_line`, `known_begin`: the same where no message is expected, so that other text may stand there. `parts` of a line
+    that matches; `framing`: how the message ends, from the first part and the head; `plain`: see `_plain`.
     """
 
     line: re.Pattern
@@ -37,6 +39,9 @@ class _Grammar(NamedTuple):
     cut: re.Pattern
     known_line: re.Pattern
     known_begin: re.Pattern
+    parts: Callable
+    framing: Callable
+    plain: Callable
 
 
 COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "string", "status": "Int64",
@@ -52,6 +57,7 @@ KNOWN, PARTS = (b"|".join(texts) for texts in (METHODS, sorted({name[:end + 1] f
 OTHER = rb"[A-Z][0-9A-Z_-]{0,31}(?= (?:/|\* |[A-Za-z][0-9A-Za-z+.-]*://))"
 REQUEST_LINE, KNOWN_LINE = (re.compile(rb"(" + method + rb") ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)[ \t]*\r?\n") for method in (
     KNOWN + rb"|" + OTHER, KNOWN))
+KNOWN_BEGIN = re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$")
 REQUEST_BEGIN = re.compile(rb"[A-Z][0-9A-Z_-]{0,31}( |$)")
 REQUEST_CUT = re.compile(
     rb"(" + KNOWN + rb") ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
@@ -62,11 +68,10 @@ STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGIN = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 STATUS_CUT = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
 FRAMING = re.compile(rb"^(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
-REQUEST = _Grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, re.compile(rb"(?:" + KNOWN + rb") |(?:" + PARTS + rb")$"))
-RESPONSE = _Grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN)
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 BLANK = re.compile(rb"[\r\n]*")
 FOLD = re.compile(rb"\r?\n[ \t]+")
+EMPTY_LINE = b"\r\n\r\n"
 HEAD_END = re.compile(rb"\n\r?\n")
 LARGEST_LINE, LARGEST_HEAD = 1 << 16, 1 << 18
 HEADS_KNOWN, LARGEST_KNOWN = 1 << 12, 1 << 11
@@ -196,53 +201,39 @@ class _Message:
     number: int | None = None
     gap: bool = False
 
-    @property
-    def method(self):
-        return self.line[0]
-
-    @property
-    def status(self):
-        return int(self.line[0])
-
-    @property
-    def size(self):
-        return None if self.end is None else self.end - self.seq
-
 
 def _exchanges_of(sides, buffer, first):
-    """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream."""
-    pairs, over = {}, {}
+    """Yield the row of each request with the answer that belongs to it, if one was captured; `first`: the first stream.
+
+    Behind an answer that turns to another protocol, neither direction is HTTP.
+    """
+    found, over = {}, {}
     for asking, side in sides.items():
-        if side.may_ask and not _greeted(side, sides.get(asking ^ 1), buffer):
-            pairs[asking], over[asking ^ 1] = _pairs(side, sides.get(asking ^ 1), buffer)
-    for asking, found in pairs.items():
-        for request, answer in found:
-            if request.seq >= over.get(asking, math.inf):
+        peer = sides.get(asking ^ 1)
+        if side.may_ask and not _greeted(side, peer, buffer) and (requests := list(_requests(_Reader(buffer, side)))):
+            answers = _answers(_Reader(buffer, peer), requests) if peer else {}
+            found[asking] = requests, answers
+            if answers and _leaves_http(requests[last := max(answers)], answers[last]):
+                for direction, end in ((asking, requests[last].seq + 1), (asking ^ 1, answers[last].seq)):
+                    over[direction] = min(end, over.get(direction, end))
+    for asking, (requests, answers) in found.items():
+        stream, end = first + asking // 2, over.get(asking, math.inf)
+        for number, request in enumerate(requests):
+            if request.seq >= end:
                 break
-            yield (first + asking // 2, request.number, *_texts(request.line), request.begun, *(UNANSWERED if answer is None else (
-                answer.status, answer.framing, answer.begun, answer.ended, answer.size)))
+            answer, texts = answers.get(number), _texts if len(request.line[1]) < LARGEST_KNOWN else _texts.__wrapped__
+            yield (stream, request.number, *texts(request.line), request.begun, *(UNANSWERED if answer is None else (
+                answer.line[0], answer.framing, answer.begun, answer.ended, None if answer.end is None else answer.end - answer.seq)))
 
 
 def _greeted(side, peer, buffer):
     """Whether the peer spoke first, and no HTTP, as servers of mail, files and chat do; False where the begin isn't known."""
-    if peer is None or side.first is None or peer.first != peer.pieces.seq[peer.start]:
+    if peer is None or peer.pieces.time[peer.start] >= side.pieces.time[side.start]:
+        return False
+    if side.first is None or peer.first != peer.pieces.seq[peer.start]:
         return False
     data = _Reader(buffer, peer).bytes_of(peer.start)
-    http = RESPONSE.begin.match(data) or REQUEST.line.match(data) or REQUEST.known_begin.match(data)
-    return bool(data) and not http and peer.pieces.time[peer.start] < side.pieces.time[side.start]
-
-
-def _pairs(side, peer, buffer):
-    """The requests of one direction, each with its answer or None; where the peer's bytes cease to be HTTP, inf if nowhere.
-
-    After an answer that turns to another protocol, neither direction speaks HTTP.
-    """
-    requests = list(_requests(_Reader(buffer, side)))
-    answers = _answers(_Reader(buffer, peer), requests) if requests and peer else {}
-    for number, answer in answers.items():
-        if _leaves_http(requests[number].method, answer.status):
-            return [(request, answers.get(place)) for place, request in enumerate(requests[:number + 1])], answer.seq
-    return [(request, answers.get(place)) for place, request in enumerate(requests)], math.inf
+    return bool(data) and not any(pattern.match(data) for pattern in (RESPONSE.begin, REQUEST.line, REQUEST.known_begin))
 
 
 @lru_cache(HEADS_KNOWN)
@@ -255,9 +246,9 @@ def _escaped(control):
     return f"\\x{ord(control[0]):02x}"
 
 
-def _leaves_http(method, status):
+def _leaves_http(request, answer):
     """Whether the connection speaks another protocol after this exchange (RFC 9110 sections 7.8 and 9.3.6)."""
-    return status == 101 or method == b"CONNECT" and 200 <= status < 300
+    return answer.line[0] == 101 or request.line[0] == b"CONNECT" and 200 <= answer.line[0] < 300
 
 
 # Bytes in order
@@ -305,7 +296,7 @@ def _requests(reader):
     number = 0
     while reader.seek(REQUEST):
         gap = reader.gap
-        request = reader.message(REQUEST, _request_framing)
+        request = reader.message(REQUEST)
         if request is not None:
             number += 1
             request.number, request.gap = None if reader.lost else number, gap
@@ -324,11 +315,12 @@ def _answers(reader, requests):
             asked, answers_it = doubt.told(asked, seq, reader.ack)
         else:
             answers_it = seq >= requests[asked].ack
-        method = requests[asked].method if seq >= requests[asked].ack else b""
-        answer = reader.message(RESPONSE, _response_framing, method)
+        answer = reader.message(RESPONSE, requests[asked].line[0] if seq >= requests[asked].ack else None)
         doubt.read = seq if answer is None or answer.end is None else answer.end
-        if answer is not None and answers_it and (answer.status >= 200 or answer.status == 101):
+        if answer is not None and answers_it and (answer.line[0] >= 200 or answer.line[0] == 101):
             answers[asked] = answer
+            if _leaves_http(requests[asked], answer):
+                break
             asked += 1
     return answers
 
@@ -379,7 +371,6 @@ class _Doubt:
         return end is not None and ack >= end + len(SHORTEST) and all(request.gap for request in following)
 
 
-@lru_cache(HEADS_KNOWN)
 def _request_framing(method, head):
     """How the end of a request is known, and the length of its body if that is given: RFC 9112 section 6.3."""
     codings, length = _framing_headers(head)
@@ -388,11 +379,12 @@ def _request_framing(method, head):
     return ("none", 0) if length is None else _told_by(length)
 
 
-@lru_cache(HEADS_KNOWN)
-def _response_framing(status, head, method=b""):
-    """How the end of a response to a request with `method` is known, and its body's length: RFC 9112 section 6.3."""
-    status = int(status)
-    if method == b"HEAD" or status < 200 or status in (204, 304) or _leaves_http(method, status):
+def _response_framing(status, head):
+    """How the end of a response is known, and the length of its body if that is given: RFC 9112 section 6.3.
+
+    A response to HEAD, and one that opens a tunnel, have no body whatever the head says.
+    """
+    if status < 200 or status in (204, 304):
         return "none", 0
     codings, length = _framing_headers(head)
     if codings:
@@ -416,20 +408,43 @@ def _framing_headers(head):
     return lists[b"transfer-encoding"], (lengths.pop() if len(lengths) == 1 else INVALID if lengths else None)
 
 
+def _plain(line, parts, framing):
+    """What a text up to its first empty line says as a whole head: the parts of its line, framing, length; None if it is none.
+
+    Heads are much the same again and again.
+    """
+    @lru_cache(HEADS_KNOWN)
+    def plain(head):
+        first = line.match(head)
+        end = first and HEAD_END.search(head, first.end() - 1)
+        return (parts(first), *framing(parts(first)[0], head)) if end and end.end() == len(head) else None
+    return plain
+
+
+def _grammar(line, begin, cut, known_line, known_begin, parts, framing):
+    return _Grammar(line, begin, cut, known_line, known_begin, parts, framing, _plain(line, parts, framing))
+
+
+REQUEST = _grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, KNOWN_BEGIN, re.Match.groups, _request_framing)
+RESPONSE = _grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN, lambda line: (int(line[1]),), _response_framing)
+
+
 class _Reader:
     """Reads the messages of a `_Side`, one after the other.
 
     `next`: where the next message should begin, if known; `follows`: whether it does; `lost` turns true where it doesn't.
-    `gap`: whether bytes may be missing before it.
+    `gap`: whether bytes may be missing before it. `seq`: where the one that was sought begins; `plain`: what it says, if it is
+    whole in its piece and not long, `size`: how many bytes its head has.
     """
 
     def __init__(self, buffer, side):
         self.buffer, self.pieces, self.index, self.stop, self.close = buffer, side.pieces, side.start, side.stop, side.close
-        self.offset, self.lost, self.next, self.whole, self.first, self.data = 0, False, side.first, True, None, b""
-        self.follows, self.gap, self.held, self.told = True, False, (None, b""), None
+        self.offset, self.next, self.follows, self.lost, self.gap = 0, side.first, True, False, False
+        self.seq, self.plain, self.size, self.data, self.first, self.whole = None, None, 0, b"", None, True
+        self.held, self.told = (None, b""), None
 
     @property
-    def seq(self):
+    def place(self):
         return self.pieces.seq[self.index] + self.offset
 
     @property
@@ -442,11 +457,15 @@ class _Reader:
 
     def seek(self, grammar):
         """Move to the next bytes that begin a message, and say whether there are any."""
-        self.gap = self.index < self.stop and self.next != self.seq
+        self.gap = self.index < self.stop and self.next != self.place
         while self.index < self.stop:
             data = self.data = self.bytes_of(self.index)
-            self.first = grammar.line.match(data, self.offset)
-            if self.first or self._begins(data, grammar):
+            offset = self.offset
+            end = data.find(EMPTY_LINE, offset, offset + LARGEST_KNOWN) + len(EMPTY_LINE)
+            self.size = end - offset
+            self.plain = grammar.plain(data[offset:end]) if end >= len(EMPTY_LINE) else None
+            if self.plain or self._begins(data, grammar):
+                self.seq = self.place
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
                 return True
@@ -458,33 +477,39 @@ class _Reader:
         """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
         if data[self.offset:self.offset + 1] in (b"\r", b"\n"):
             blank = BLANK.match(data, self.offset).end() - self.offset
-            self.next = self.next + blank if self.next == self.seq else self.next
+            self.next = self.next + blank if self.next == self.place else self.next
             self.offset += blank
-            self.first = grammar.line.match(data, self.offset)
-        begin = grammar.begin if self.next == self.seq else grammar.known_begin
+        self.first = grammar.line.match(data, self.offset)
+        begin = grammar.begin if self.next == self.place else grammar.known_begin
         return self.first or data.find(b"\n", self.offset) < 0 and begin.match(data, self.offset)
 
-    def message(self, grammar, framing, *asked):
-        """The message that begins here, or None where no head does; `framing(method or status, head)` names its end.
+    def message(self, grammar, asked=None):
+        """The message that begins here, or None where no head does; `asked`: the method that it answers.
 
         Of a head that was cut with its frame only the first line counts, or what was captured of it.
         """
-        seq, ack, begun, head = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self._head(grammar)
-        first = self.first or grammar.line.match(head) or (None if self.whole else grammar.cut.match(head))
-        if first is None:
-            return None
-        first = first.groups()
-        if not self.whole:
-            self.next = None
-            return _Message(first, None, seq, ack, begun)
-        kind, length = (framing if len(head) <= LARGEST_KNOWN else framing.__wrapped__)(first[0], head, *asked)
-        end, ended = self._skip(seq + len(head) + length)
+        seq, ack, begun, size = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self.size
+        if self.plain:
+            line, kind, length = self.plain
+        else:
+            head = self._head(grammar)
+            first = self.first or grammar.line.match(head) or (None if self.whole else grammar.cut.match(head))
+            if first is None:
+                return None
+            line = grammar.parts(first)
+            if not self.whole:
+                self.next = None
+                return _Message(line, None, seq, ack, begun)
+            (kind, length), size = grammar.framing(line[0], head), len(head)
+        if asked == b"HEAD" or asked == b"CONNECT" and 200 <= line[0] < 300:
+            kind, length = "none", 0
+        end, ended = self._skip(seq + size + length)
         if kind in ("chunked", "until-close"):
             end, ended = (self._chunked if kind == "chunked" else self._until_close)(end)
         elif kind is None:
             end = ended = None
         self.next = end
-        return _Message(first, kind, seq, ack, begun, ended, end)
+        return _Message(line, kind, seq, ack, begun, ended, end)
 
     def _head(self, grammar):
         """The bytes of the head that begins here; moves on where it is not `whole`: none, where not for a cut frame.
@@ -563,7 +588,7 @@ class _Reader:
 
     def _line(self, begin):
         """Move behind the line that begins at `begin`, and return it: b"" where it was not captured; `told`: when it ended."""
-        line, joined = bytearray(), self.index < self.stop and self.seq == begin
+        line, joined = bytearray(), self.index < self.stop and self.place == begin
         while joined and len(line) <= LARGEST_LINE:
             index, piece = self.index, self._held_piece()
             end = piece.find(b"\n", self.offset) + 1
