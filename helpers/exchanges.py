@@ -453,34 +453,35 @@ class _Reader:
 
     def bytes_of(self, index):
         at = self.pieces.at[index]
-        return bytes(self.buffer[at:at + self.pieces.size[index]])
+        return self.buffer[at:at + self.pieces.size[index]].tobytes()
 
     def seek(self, grammar):
         """Move to the next bytes that begin a message, and say whether there are any."""
-        self.gap = self.index < self.stop and self.next != self.place
+        gap = None
         while self.index < self.stop:
-            data = self.data = self.bytes_of(self.index)
-            offset = self.offset
+            index, offset = self.index, self.offset
+            data = self.data = self.bytes_of(index)
+            self.seq = self.pieces.seq[index] + offset
             end = data.find(EMPTY_LINE, offset, offset + LARGEST_KNOWN) + len(EMPTY_LINE)
             self.size = end - offset
             self.plain = grammar.plain(data[offset:end]) if end >= len(EMPTY_LINE) else None
             if self.plain or self._begins(data, grammar):
-                self.seq = self.place
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
+                self.gap = not self.follows if gap is None else gap
                 return True
-            self.gap = self.gap or not self._joined(self.index)
-            self.index, self.offset = self.index + 1, 0
+            gap = (self.next != self.seq if gap is None else gap) or not self._joined(index)
+            self.index, self.offset = index + 1, 0
         return False
 
     def _begins(self, data, grammar):
         """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
         if data[self.offset:self.offset + 1] in (b"\r", b"\n"):
             blank = BLANK.match(data, self.offset).end() - self.offset
-            self.next = self.next + blank if self.next == self.place else self.next
-            self.offset += blank
+            self.next = self.next + blank if self.next == self.seq else self.next
+            self.offset, self.seq = self.offset + blank, self.seq + blank
         self.first = grammar.line.match(data, self.offset)
-        begin = grammar.begin if self.next == self.place else grammar.known_begin
+        begin = grammar.begin if self.next == self.seq else grammar.known_begin
         return self.first or data.find(b"\n", self.offset) < 0 and begin.match(data, self.offset)
 
     def message(self, grammar, asked=None):
