@@ -146,6 +146,13 @@ def test_what_tools_send_that_h11_would_refuse(rows):
     assert rows(("C", odd), ("S", OK + b"Odd: \x01\r\n: empty\r\nContent-Length: 0\r\n\r\n")) == [("/äÿ", 200)]
 
 
+@pytest.mark.parametrize("request_", [get(b"/" + b"a" * 900_000), get(b"/b", headers=b"X: " + b"a" * 3_000_000 + b"\r\n")], ids=["line", "head"])
+def test_long_requests(rows, request_):
+    acked = ("S", 0.5, "A", 1, len(request_))
+    found = rows(segments=[acked, *talk(("C", request_), ("S", FIVE), ("C", get(b"/next")), ("S", FIVE), piece=30_000)])
+    assert found == [(request_.split()[1].decode(), 200), ("/next", 200)]
+
+
 # Protocols that take over
 
 @pytest.mark.parametrize("request_, response", [
