@@ -571,7 +571,7 @@ class _Reader:
             size, end = int(chunk[1], 16), end + len(chunk[0])
             if not size:
                 return self._trailers(end)
-            if self.index < self.stop:
+            if self.index < self.stop and self.place < end + size:
                 self._skip(end + size)
             line = self._line(end + size)
             if line not in LINE_ENDS:

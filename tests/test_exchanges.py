@@ -291,6 +291,13 @@ def test_gap_in_a_head_or_a_chunk(rows):
         assert found[1] == ("/2", 200, 4.0) and found[0][2] == (finished and pytest.approx(finished)) and found[0][1] in (200, None)
 
 
+@pytest.mark.parametrize("captured", range(44, 57))
+def test_gap_from_within_a_chunk_to_the_next_response(rows, captured):
+    segments = talk(("C", get(b"/1")), ("S", CHUNKED + b"\r\n"), ("C", get(b"/2")), ("S", FIVE))
+    segments[1] = (*segments[1][:5], segments[1][5][:captured])
+    assert rows(segments=segments, columns=("target", "status", "finished")) == [("/1", 200 if captured >= 47 else None, None), ("/2", 200, 4.0)]
+
+
 def test_response_cut_by_the_end_of_the_capture(rows):
     segments = talk(("C", get()), ("S", LARGE), piece=1000)[:-1]
     assert rows(segments=segments, columns=("status", "framing", "finished", "response_bytes")) == [(200, "content-length", None, None)]
