@@ -79,6 +79,11 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;name=value\r\
     (get(method=b"HEAD"), OK + b"Content-Length: 5\r\n\r\n", "none"), (get(method=b"HEAD"), OK + b"Transfer-Encoding: chunked\r\n\r\n", "none"),
     (get(), b"HTTP/1.1 204 No Content\r\n\r\n", "none"), (get(), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "none"),
     (get(), b"HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx", "content-length"), (get(), OK + b"Content-Length: 5, 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Content-Length: 5\r\nContent-Length: 05\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Content-Length:\r\n 5\r\n\r\nhello", "content-length"), (get(), OK + b"X: y\r\n Content-Length: 9\r\nContent-Length: 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(), OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked"),
+    (get(), OK + b"Transfer-Encoding: chunked\n\n00005 \nhello\n00\nTrailer: x\n\n", "chunked"),
     (get(version=b"1.0"), b"HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", "content-length")])
 @pytest.mark.parametrize("piece", [1, 7, 10**6])
 def test_framing(rows, request_, response, framing, piece):
@@ -88,7 +93,8 @@ def test_framing(rows, request_, response, framing, piece):
     assert found == [("/", 1, framing, len(response)), ("/next", 2, "content-length", len(FIVE))]
 
 
-@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Content-Length: five\r\n"])
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Transfer-Encoding: xchunked\r\n",
+                                  b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n"])
 def test_until_close(rows, head):
     response = OK + head + b"\r\nhello\r\nHTTP/1.1 200 OK\r\n\r\n"
     columns = ("framing", "answered", "finished", "response_bytes")
@@ -96,6 +102,23 @@ def test_until_close(rows, head):
     assert rows(("C", get()), ("S", response), columns=columns) == [("until-close", 2.0, None, None)]
     reset = [*talk(("C", get()), ("S", response)), ("S", 3.0, "R", 1 + len(response))]
     assert rows(segments=reset, columns=columns) == [("until-close", 2.0, None, None)]
+
+
+@pytest.mark.parametrize("length", [b"five", b"-5", b"+5", b"5 5", b"5, 6", b"5\r\nContent-Length: 6", b"", b"9" * 5000])
+def test_no_valid_length(rows, length):
+    """How long the answer is can't be told; the next one is found where it begins a segment."""
+    response = OK + b"Content-Length: " + length + b"\r\n\r\nhello"
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), fin="S", columns=("status", "framing", "finished", "response_bytes")) == [
+        (200, None, None, None), (200, "content-length", 4.0, len(FIVE))]
+    post = get(b"/post", b"POST", headers=b"Content-Length: " + length + b"\r\n")
+    assert rows(("C", post), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE), columns=("nth", "status")) == [(1, 200), (None, 200)]
+
+
+@pytest.mark.parametrize("chunk", [b"x\r\nhello", b"5\r\nhello!\r\n", b"-5\r\nhello\r\n", b"5 5\r\nhello\r\n", b"\r\n", b"f" * 16 + b"\r\nhello\r\n"])
+def test_no_valid_chunk(rows, chunk):
+    response = OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes")) == [
+        (200, "chunked", None, None), (200, "content-length", 4.0, len(FIVE))]
 
 
 def test_bodies_of_requests(rows):
@@ -123,6 +146,13 @@ def test_what_tools_send_that_h11_would_refuse(rows):
     assert rows(("C", odd), ("S", OK + b"Odd: \x01\r\n: empty\r\nContent-Length: 0\r\n\r\n")) == [("/äÿ", 200)]
 
 
+@pytest.mark.parametrize("request_", [get(b"/" + b"a" * 900_000), get(b"/b", headers=b"X: " + b"a" * 3_000_000 + b"\r\n")], ids=["line", "head"])
+def test_long_requests(rows, request_):
+    acked = ("S", 0.5, "A", 1, len(request_))
+    found = rows(segments=[acked, *talk(("C", request_), ("S", FIVE), ("C", get(b"/next")), ("S", FIVE), piece=30_000)])
+    assert found == [(request_.split()[1].decode(), 200), ("/next", 200)]
+
+
 # Protocols that take over
 
 @pytest.mark.parametrize("request_, response", [
@@ -131,6 +161,17 @@ def test_what_tools_send_that_h11_would_refuse(rows):
 def test_upgrade_and_connect_end_the_reading(rows, request_, response):
     found = rows(("C", request_), ("S", response), ("C", get(b"/inside")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes"))
     assert found == [(int(response[9:12]), "none", 2.0, len(response))]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_upgrade_and_connect_end_the_reading_of_both_directions(table, swapped):
+    """What looks like a request in a frame of the server's is none, whichever end a capture from the middle shows first."""
+    for request, response in ((get(), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), (get(b"a:1", b"CONNECT"), OK + b"\r\n")):
+        segments = [*HANDSHAKE, *talk(("C", request), ("S", response), ("S", get(b"/inside")), ("C", FIVE))]
+        segments = [("S", 0.0, "A", 1, 1), *segments[3:]] if swapped else segments
+        assert plain(table(*segments), ("target", "status")) == [(request.split()[1].decode(), int(response[9:12]))]
+    asks_too = talk(("S", get(b"/before")), ("C", FIVE), ("C", get()), ("S", b"HTTP/1.1 101 Switching\r\n\r\n"), ("S", get(b"/inside")))
+    assert plain(table(*HANDSHAKE, *asks_too), ("target", "status")) == [("/before", 200), ("/", 101)]
 
 
 def test_refused_connect_is_an_exchange_like_any(rows):
@@ -157,6 +198,47 @@ def test_a_message_not_captured(rows, lost, left):
 def test_two_responses_not_captured(rows):
     segments = talk(*THREE)
     assert rows(segments=[segments[row] for row in (0, 2, 4, 5)]) == [("/1", None), ("/2", None), ("/3", 203)]
+
+
+ACCEPTED, MISSING = FIVE.replace(b"200 OK", b"202 Accepted"), FIVE.replace(b"200 OK", b"404 Not Found")
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+POST = get(b"/post", b"POST", headers=b"Content-Length: 4\r\nExpect: 100-continue\r\n")
+
+
+@pytest.mark.parametrize("turns, answered", [
+    ([("C", get(b"/1")), ("S", HINTS), ("C", get(b"/2")), ("S", FIVE + MISSING)], [("/1", 200), ("/2", 404)]),
+    ([("C", POST), ("S", b"HTTP/1.1 100 Continue\r\n\r\n"), ("C", b"body" + get(b"/2")), ("S", FIVE + MISSING)], [("/post", 200), ("/2", 404)]),
+    ([("C", get(b"/1")), ("S", FIVE[:20]), ("C", get(b"/2")), ("S", FIVE[20:] + MISSING)], [("/1", 200), ("/2", 404)])],
+    ids=["103", "100", "half a response"])
+def test_an_acknowledgment_of_less_than_the_answer(rows, turns, answered):
+    """A request sent behind an interim response, or part of one, drops none before it."""
+    assert rows(*turns) == answered
+
+
+@pytest.mark.parametrize("turns, lost, left", [
+    ([("C", get(b"/1") + get(b"/2")), ("S", ACCEPTED), ("S", MISSING)], [1], [("/1", None), ("/2", None)]),
+    ([("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE), ("S", ACCEPTED), ("S", MISSING)], [2], [("/1", 200), ("/2", None), ("/3", None)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", ACCEPTED)], [2], [("/1", 200), ("/2", None)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", MISSING), ("C", get(b"/3")), ("S", ACCEPTED), ("C", get(b"/4")), ("S", FIVE)], [1],
+     [("/1", None), ("/2", None), ("/3", 202), ("/4", 200)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("C", get(b"/3")), ("S", MISSING)], [1], [("/1", None), ("/2", None), ("/3", 404)]),
+    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING)], [0], [("/2", None)]),
+    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING), ("C", get(b"/3")), ("S", HINTS + ACCEPTED)], [0], [("/2", None), ("/3", 202)]),
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", MISSING)], [1, 2], [("/1", None)]),
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING)], [5],
+     [("/1", 200), ("/2", None), ("/3", None)])],
+    ids=["first of two", "second of three", "last", "then told by an ACK", "both", "a request", "a request, then told by an ACK",
+         "an answer and the next request", "of a client that doesn't wait"])
+def test_whose_answer_cannot_be_told(rows, turns, lost, left):
+    """Of several requests under way, when a message was not captured: nothing is guessed, until an acknowledgment tells."""
+    assert rows(segments=[row for number, row in enumerate(talk(*turns)) if number not in lost]) == left
+
+
+def test_answers_that_acknowledge_one_request_only(rows):
+    """What the server had not got yet it doesn't answer: the gap held the end of an interim response, or the like."""
+    segments = talk(("C", get(b"/1")), ("C", get(b"/2")), ("S", HINTS), ("S", FIVE), ("S", MISSING))
+    segments[3] = (*segments[3][:4], 1 + len(get(b"/1")), segments[3][5])
+    assert rows(segments=segments[:2] + segments[3:]) == [("/1", 200), ("/2", 404)]
 
 
 def test_response_before_any_request(rows):
@@ -200,10 +282,20 @@ def test_gap_over_the_end_of_one_response_and_the_head_of_the_next(rows):
 
 
 def test_gap_in_a_head_or_a_chunk(rows):
-    for response in (OK + b"X: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\nbb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n"):
+    """A chunk ends where its size says; a gap in a line of the body's framing leaves its end open."""
+    head, chunked = b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
+    for response, finished in ((OK + b"X: " + head, None), (OK + chunked + b"bb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n", 2.03),
+                               (OK + chunked + b"5;x=" + b"z" * 3000 + b"\r\nhello\r\n0\r\n\r\n", None)):
         segments = talk(("C", get(b"/1")), ("S", response), ("C", get(b"/2")), ("S", FIVE), piece=1000)
         found = rows(segments=segments[:2] + segments[3:], columns=("target", "status", "finished"))
-        assert found[1] == ("/2", 200, 4.0) and found[0][2] is None and found[0][1] in (200, None)
+        assert found[1] == ("/2", 200, 4.0) and found[0][2] == (finished and pytest.approx(finished)) and found[0][1] in (200, None)
+
+
+@pytest.mark.parametrize("captured", range(44, 57))
+def test_gap_from_within_a_chunk_to_the_next_response(rows, captured):
+    segments = talk(("C", get(b"/1")), ("S", CHUNKED + b"\r\n"), ("C", get(b"/2")), ("S", FIVE))
+    segments[1] = (*segments[1][:5], segments[1][5][:captured])
+    assert rows(segments=segments, columns=("target", "status", "finished")) == [("/1", 200 if captured >= 47 else None, None), ("/2", 200, 4.0)]
 
 
 def test_response_cut_by_the_end_of_the_capture(rows):
@@ -239,6 +331,20 @@ def test_frames_cut_inside_the_head(tmp_path, captured, line):
     found = exchanges(cut_frames(tmp_path / "toy.pcap", captured, talk(*turns, piece=1000)))
     assert plain(found, ("method", "target", "version", "status"))[:1] == ([line] if line else [])
     assert plain(found, ("nth", "framing", "finished", "response_bytes")) == ([(1, *[None] * 3), (None, *[None] * 3)] if line else [])
+
+
+@pytest.mark.parametrize("body", [b"body", b"P", b"GET", b"x GET / "])
+def test_bodies_behind_a_head_that_was_cut(tmp_path, body):
+    """Where a body may stand, its bytes are not taken for the begin of the next request's method."""
+    post = get(b"/post", b"POST", headers=b"Content-Length: %d\r\nX: %s\r\n" % (len(body), b"y" * 50))
+    turns = [("C", post), ("C", body), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE)]
+    assert plain(exchanges(cut_frames(tmp_path / "toy.pcap", 42, talk(*turns))), ("method", "target", "status")) == [
+        ("POST", "/post", 200), ("GET", "/2", 200)]
+
+
+@pytest.mark.parametrize("before", [b"abc", b"P", b"GET", b"the rest of a body"])
+def test_capture_begins_in_a_body(table, before):
+    assert plain(table(*talk(("C", before), ("C", get(b"/2")), ("S", FIVE))), ("method", "target", "status")) == [("GET", "/2", 200)]
 
 
 @pytest.mark.parametrize("cut", [b"OPTIONS rtsp://x/y RT", b"OPTIONS sip:a@b SI", b"GETTING /x HT", b"GET me a beer, and then some", b"EHLO exampl"])
@@ -305,13 +411,33 @@ def test_several_streams_in_order_of_request(table):
     [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\n")], [("C", bytes(range(256)) * 9), ("S", bytes(range(256)))],
     [("C", b"\x16\x03\x01\x02\x00\x01\x00"), ("S", b"\x16\x03\x03")], [("C", b"GET /\r\n"), ("S", b"<html>")],
     [("C", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], [("C", b"GET / HTTP/1.1\r\nHost: never ends")], [("S", FIVE)],
-    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"GET / HTTP/1.1 \r\n\r\n")]])
+    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"foo bar HTTP/1.1\r\n\r\n")],
+    [("C", b"FOO bar HTTP/1.1\r\n\r\n")], [("C", get(method=b"get"))], [("C", get(method=b"Purge"))], [("C", get(b"*.*", method=b"PURGE"))],
+    [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\nDATA\r\n"), ("S", b"250 yes\r\n354 go\r\n"), ("C", get()), ("S", b"250 queued\r\n")]])
 def test_not_http(rows, turns):
     assert rows(*turns) == []
 
 
 def test_answer_that_is_no_http(rows):
     assert rows(("C", get()), ("S", b"220 surprise\r\n")) == [("/", None)]
+
+
+@pytest.mark.parametrize("method, target", [
+    (b"PURGE", b"/x"), (b"X_Y-9", b"*"), (b"PURGE", b"http://x/"), (b"M-SEARCH", b"*"), (b"VERSION-CONTROL", b"/x"), (b"GET", b"x"), (b"NOTIFY", b"sip:a@b")])
+def test_methods(rows, method, target):
+    assert rows(("C", get(target, method)), ("S", FIVE), columns=("method", "target", "status")) == [(method.decode(), target.decode(), 200)]
+
+
+@pytest.mark.parametrize("end", [b" \r\n", b" \t\r\n", b" \n"])
+def test_white_space_behind_the_version(rows, end):
+    assert rows(("C", b"GET /a HTTP/1.1" + end + b"Host: x\r\n\r\n" + get(b"/b")), ("S", FIVE * 2)) == [("/a", 200), ("/b", 200)]
+
+
+@pytest.mark.parametrize("before", [
+    [("C", b"\x05\x01\x00"), ("S", b"\x05\x00"), ("C", b"\x05\x01\x00\x01\x0a\x00\x00\x02\x00\x50"), ("S", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")],
+    [("C", b"PROXY TCP4 10.0.0.1 10.0.0.2 50000 80\r\n")]], ids=["SOCKS", "PROXY"])
+def test_what_a_client_says_before_http(rows, before):
+    assert rows(*before, ("C", get()), ("S", FIVE)) == [("/", 200)]
 
 
 WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"Content-Length: 99999999999999999999\r\n", b"\r\n",
@@ -330,7 +456,7 @@ def test_hostile_bytes_never_raise(tmp_path, turns, piece, close, known):
 
 def test_time_grows_with_the_bytes_only(tmp_path):
     """Endless first lines, endless heads and tiny pieces: each byte is looked at a few times."""
-    for data in (b"GET " * 40000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
+    for data in (b"GET " * 40000, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 4000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
         capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(("C", get()), ("S", data), ("C", data), piece=37 if len(data) < 30000 else 900))
         begun = time.process_time()
         exchanges(capture)

@@ -50,6 +50,23 @@ def test_in_a_notebook_it_is_no_markup(incident):
         assert not FORBIDDEN & set(Tags(incident.exchanges._repr_html_()).tags)
 
 
+def test_in_a_notebook_it_is_no_mathematics(incident):
+    """MathJax, in JupyterLab and in pages made of notebooks, leaves alone what has this class."""
+    assert "mathjax_ignore" in re.search('<table[^>]*class="([^"]*)"', incident.exchanges._repr_html_())[1].split()
+    assert "mathjax_ignore" in re.search('<table[^>]*class="([^"]*)"', incident.exchanges.head().to_html(notebook=True))[1].split()
+
+
+def test_as_text_it_commands_nothing(incident):
+    """`print` of the table, or of one of its cells."""
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", str(incident.exchanges) + incident.exchanges.to_string())
+    assert not re.search("[\x00-\x1f\x7f-\x9f]", "".join(incident.exchanges["target"]))
+
+
+def test_controls_are_escapes(tmp_path):
+    target = exchanges(capture_of(tmp_path / "toy.pcap", TARGETS["escapes"] + b"\x00\x7f\x80\x9f\xa0\\"))["target"][0]
+    assert target == "/\\x1b[31m\\x1b]0;title\\x07\\x1b[2J\\x9b31m\\x00\\x7f\\x80\\x9f\xa0\\"
+
+
 def test_in_figures_it_is_plain_text(incident):
     for draw in (lambda ax: plots.ladder(incident.capture, 0, ax, exchanges=incident.exchanges, states=incident.states),
                  lambda ax: plots.waterfall(incident, ax, (0.2, 1.2))):
