@@ -26,7 +26,7 @@ from scapy.utils import rdpcap, wrpcap
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment
 
 from helpers import captures
-from helpers.captures import Capture, CaptureError, read_capture
+from helpers.captures import Capture, CaptureError, read_capture, read_pieces
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
@@ -45,6 +45,23 @@ def pcap(frames, times=None, order="<", unit=1000, link=1, snap=1 << 18, lengths
         time, length = (times or TIMES)[number], lengths[number] if lengths else len(data)
         records.append(struct.pack(order + "IIII", time // 10**9, time % 10**9 // unit, len(data[:snap]), length) + data[:snap])
     return struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snap, link) + b"".join(records)
+
+
+VARIANTS = [(0xA1B2CD34, (2, 4)), (0x1C0001AB, (2, 4)), (0x1C0001AC, (2, 4)), (0xA1B2C3D4, (2, 0)), (0xA1B2C3D4, (2, 2)),
+            (0xA1B2C3D4, (2, 3)), (0xA1B2C3D4, (543, 0)), (0xA1B2CD34, (2, 2))]
+
+
+def pcap_variant(frames, magic, version, order="<", times=None):
+    """A pcap file of another kind, each frame's last byte not captured."""
+    size, data = 16 + 8 * (magic == 0xA1B2CD34), struct.pack(order + "IHHiIII", magic, *version, 0, 0, 1 << 18, 1)
+    if magic >> 16 == 0x1C00:
+        data += struct.pack(order + "I", sum(size + len(frame) - 1 for frame in frames))
+    for number, (frame, time) in enumerate(zip(frames, times or TIMES)):
+        swapped = version in ((2, 0), (2, 2), (543, 0)) or version == (2, 3) and number % 2
+        lengths = (len(frame), len(frame) - 1) if swapped else (len(frame) - 1, len(frame))
+        record = struct.pack(order + "IIIIIHBB", time // 10**9, time % 10**9 // 1000, *lengths, 1, 0x0800, 0, 0)
+        data += record[:size] + frame[:-1]
+    return data
 
 
 def block(kind, body, order="<"):
@@ -130,6 +147,31 @@ def test_pcap_orders_and_clocks(tmp_path, expected, order, unit):
     pd.testing.assert_frame_equal(read(tmp_path, pcap(ETHERNET, order=order, unit=unit)).segments, expected)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("magic, version", VARIANTS)
+def test_pcap_variants(tmp_path, expected, magic, version, order):
+    """Records with longer headers, and with the two lengths the other way round, whole and in pieces."""
+    whole = pcap_variant(ETHERNET, magic, version, order)
+    capture = read(tmp_path, whole)
+    pd.testing.assert_frame_equal(capture.segments, expected)
+    assert capture.cut is None and capture.payload(4) == b"GET / HTTP/1.1\r\nHost: x\r\n\r"
+    pieces = list(read_pieces(tmp_path / "toy", 200))
+    assert len(pieces) > 3 and [seq for piece in pieces for seq in piece.segments["seq"]] == expected["seq"].tolist()
+    assert read(tmp_path, whole[:-1]).cut.endswith("frame 10 is cut short")
+    for size in (0, 1, 20):
+        with pytest.raises(CaptureError, match="header is cut short" if size > 4 else "empty|not a pcap"):
+            read(tmp_path, whole[:size])
+
+
+def test_a_length_on_the_wire_below_what_was_captured(tmp_path):
+    """The larger of the two counts, as in Wireshark."""
+    for length in (0, 10, 54):
+        head = struct.pack("<5I", 0, 0, 0, len(ETHERNET[3]), length)
+        for data in (pcap(ETHERNET[3:4], lengths=[length]), section() + interface() + block(6, head + ETHERNET[3])):
+            capture = read(tmp_path, data)
+            assert capture.segments["length"].tolist() == [27] and len(capture.payload(1)) == 27
+
+
 def test_nanoseconds_are_kept(tmp_path):
     times = [EPOCH * 10**9 + 1, EPOCH * 10**9 + 2]
     capture = read(tmp_path, pcap(ETHERNET[:2], times, unit=1))
@@ -159,6 +201,38 @@ def test_pcapng_sections_interfaces_and_blocks(tmp_path, expected):
     data += section(">") + interface(">", link=101) + block(5, bytes(12), ">")
     data += b"".join(packet(frame[14:], time // 1000, ">") for frame, time in zip(ETHERNET[2:], TIMES[2:]))
     pd.testing.assert_frame_equal(read(tmp_path, data).segments, expected)
+
+
+def small_sections(frames, times, orders="<>"):
+    """A pcapng file with a section for each frame, in each byte order in turn, an empty one between; clocks differ."""
+    data = b""
+    for number, (frame, time) in enumerate(zip(frames, times)):
+        order, clock = orders[number % len(orders)], (6, 9, 3)[number % 3]
+        options = option(9, bytes([clock]), order) + option(14, struct.pack(order + "q", number), order)
+        data += section(order) + section(">") + section(order) + interface(order, link=101) + interface(order, options=options)
+        data += packet(frame, (time - number * 10**9) * 10**clock // 10**9, order, number=1)
+    return data
+
+
+@pytest.mark.parametrize("orders", ["<", ">", "<>"])
+@pytest.mark.parametrize("size", [1 << 16, 3])
+def test_pcapng_small_sections(tmp_path, expected, monkeypatch, orders, size):
+    """They are dealt with together; no packet can name an interface of another section, or one that comes later."""
+    monkeypatch.setattr(captures, "CHUNK", size)
+    whole = small_sections(ETHERNET, TIMES, orders)
+    pd.testing.assert_frame_equal(read(tmp_path, whole).segments, expected)
+    pieces = list(read_pieces(tmp_path / "toy", 400))
+    assert len(pieces) > 3 and [seq for piece in pieces for seq in piece.segments["seq"]] == expected["seq"].tolist()
+    for late in (section(), section() + interface()):
+        broken = read(tmp_path, whole + late + packet(ETHERNET[0], 0, number=1) + interface() + whole)
+        assert broken.frames == 10 and broken.cut.startswith(f"byte {len(whole + late)}:") and "names interface 1," in broken.cut
+
+
+def test_the_first_of_an_interface_s_clocks_counts(tmp_path):
+    """As in Wireshark."""
+    options = option(9, b"\x09") + option(9, b"\x03") + option(14, struct.pack("<q", 3600)) + option(14, bytes(8))
+    capture = read(tmp_path, pcapng(per_second=10**9, options=options))
+    assert capture.start == pd.Timestamp(EPOCH + 3600, unit="s", tz="UTC") and capture.end == 1.6
 
 
 @pytest.mark.parametrize("kind, reason", [(9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
@@ -241,7 +315,7 @@ def test_no_capture(tmp_path, data, reason):
     assert error.value.path == str(tmp_path / "toy")
 
 
-@pytest.mark.parametrize("form", ["snoop", "modpcap", "netmon1", "netmon2", "ngsniffer", "ngwsniffer_2_0", "visual", "5views"])
+@pytest.mark.parametrize("form", ["snoop", "netmon1", "netmon2", "ngsniffer", "ngwsniffer_2_0", "visual", "5views"])
 def test_other_captures_are_told_what_to_do(tmp_path, data, form):
     """What editcap writes in another format is refused with the command that, as it says, turns it back."""
     require("editcap")
