@@ -83,6 +83,7 @@ NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system c
               0xBAD: "custom block", 0x40000BAD: "custom block"}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+ALL_FLAGS, BEHIND = 0x1FF, 9
 END_OF_OPTIONS, NO_OPERATION, WINDOW_SCALE, LARGEST_SCALE = 0, 1, 3, 14
 LARGEST_FRAME = 1 << 18
 GZIP = b"\x1f\x8b"
@@ -297,15 +298,17 @@ def _filled(time_ns, timeless):
 def as_segments(columns, addresses, time):
     """The table of `Capture.segments` from arrays (`src`, `dst`: places in `addresses`; `flags`: numbers), and `side`.
 
-    `side`: 0 or 1 for the two ends of a stream.
+    `side`: 0 or 1 for the two ends of a stream. A header too short to be believed has its SYN and ACK behind the other
+    flags: its stream alone follows from them.
     """
-    frame = pd.Index(columns["frame"], name="frame")
-    stream, side = _streams(*_endpoints(columns, len(addresses)), columns["flags"], columns["seq"], columns["ack"])
+    frame, flags = pd.Index(columns["frame"], name="frame"), columns["flags"] & ALL_FLAGS
+    told = columns["flags"] | columns["flags"] >> BEHIND
+    stream, side = _streams(*_endpoints(columns, len(addresses)), told, columns["seq"], columns["ack"])
     return pd.DataFrame({
-        "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
+        "time": time, "stream": stream, "host": _hosts(stream, side, flags),
         "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
         "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
-        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
+        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(flags), "length": columns["length"],
         "side": side}, frame, copy=False)
 
 
@@ -754,7 +757,7 @@ def _decode(data, frames, first):
     offset_flags = tcp["offset_flags"].astype(np.int64)
     header_length = (offset_flags >> 12) * 4
     sound = header_length >= TCP_LENGTH
-    flags = np.where(sound, offset_flags & 0x1FF, 0)
+    flags = np.where(sound, offset_flags & ALL_FLAGS, (offset_flags & (SYN | ACK)) << BEHIND)
     payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
     length = left.wire_end - payload_at
     options = left.at + TCP_LENGTH, np.minimum(payload_at, left.end)

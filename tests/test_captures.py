@@ -470,6 +470,16 @@ def test_tcp_headers_that_lie_about_their_length(tmp_path):
     assert capture.segments["stream"].tolist() == capture.segments["length"].tolist() == [0, 0] and capture.payload(1) == b""
 
 
+def test_a_syn_with_a_short_header_opens_a_stream(tmp_path):
+    """As in Wireshark, although its flags are not believed."""
+    syn = IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1, dport=2, seq=7, flags="S")
+    short, again = syn.copy(), syn.copy()
+    short[TCP].dataofs, short[TCP].seq, again[TCP].seq = 3, 9, 9
+    capture = read(tmp_path, pcap([bytes(packet) for packet in (syn, short, again)], TIMES, link=101))
+    assert capture.segments["stream"].tolist() == [0, 1, 1] and capture.segments["flags"].tolist() == ["S", "", "S"]
+    assert connections(capture)["opened"].notna().tolist() == [True, True]
+
+
 def test_options_of_ip_and_tcp(tmp_path):
     frame = IP(options=[IPOption_NOP()] * 8) / TCP(flags="S", options=[("MSS", 1460), ("WScale", 7), ("Timestamp", (1, 0))]) / b"abc"
     capture = one(tmp_path, frame, 101)

@@ -1,5 +1,6 @@
 """Captures of every kind, whole and mistreated, against what Wireshark says of the same files."""
 
+import random
 import struct
 import subprocess
 
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 from conftest import require
 from gallery import capture_of, capture_of_links, conversations, strange_frames
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 from test_against_tshark import BETWEEN, NUMBERS, bits, requests_of, tshark
 from test_against_tshark import requests as requests_of_tshark
 from test_captures import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
@@ -95,6 +98,21 @@ def test_clocks_and_lengths_that_contradict_themselves(tmp_path):
     (tmp_path / "odd").write_bytes(data)
     capture = assert_as_tshark(tmp_path / "odd")
     assert capture.start == pd.Timestamp(float(epoch_of(tmp_path / "odd")), unit="s", tz="UTC")
+
+
+def test_streams_of_headers_too_short(tmp_path):
+    """SYNs, answers and others between fifty pairs of sockets, one header in four below 20 bytes."""
+    require("tshark")
+    chance, frames = random.Random(5), []
+    for _ in range(1500):
+        ends = [f"10.0.{chance.randrange(50)}.1", "10.0.0.2"]
+        src, dst = ends if chance.random() < 0.5 else ends[::-1]
+        ports = (1000, 80) if src != "10.0.0.2" else (80, 1000)
+        tcp = TCP(sport=ports[0], dport=ports[1], flags=chance.choice(["S", "S", "SA", "A", "FA", "R", "SF", ""]),
+                  seq=chance.choice([0, 1, 100, 101]), ack=chance.choice([0, 1, 2, 101]), dataofs=chance.choice([5] * 9 + [0, 3, 4]))
+        frames.append(bytes(Ether(dst="00:00:00:00:00:02") / IP(src=src, dst=dst) / tcp))
+    (tmp_path / "short").write_bytes(capture_of(frames))
+    assert_as_tshark(tmp_path / "short")
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
