@@ -26,14 +26,24 @@ LOGICAL_LINK = np.dtype([("saps", ">u2"), ("control", "u1"), ("organisation", "u
 CISCO_HDLC = np.dtype([("address", "u1"), ("control", "u1"), ("type", ">u2")])
 RADIOTAP = np.dtype([("version", "u1"), ("pad", "u1"), ("length", "<u2")])
 WIRELESS = np.dtype([("control", "<u2")])
+TOKEN_RING = np.dtype([("access", "u1"), ("control", "u1"), ("destination", "u1", 6), ("source", "u1", 6),
+                       ("routing", "u1")])
+NFLOG = np.dtype([("family", "u1"), ("version", "u1"), ("resource", ">u2")])
+NFLOG_PART = np.dtype([("length", "<u2"), ("type", "<u2")])
+DIRECTION = np.dtype([("direction", "u1")])
 PPP = np.dtype([("protocol", ">u2")])
 PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
 MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
 GRE = np.dtype([("flags_version", ">u2"), ("type", ">u2")])
 UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
-VXLAN = np.dtype([("flags", "u1"), ("reserved", "V3"), ("network", ">u4")])
+ERSPAN = np.dtype([("version_vlan", ">u2"), ("session", ">u2"), ("index", ">u4")])
+ETHER_IP = np.dtype([("version", ">u2")])
+VXLAN = np.dtype([("flags", "u1"), ("reserved", "V2"), ("next", "u1"), ("network", ">u4")])
 GENEVE = np.dtype([("version_options", "u1"), ("flags", "u1"), ("type", ">u2"), ("network", ">u4")])
 GTP = np.dtype([("flags", "u1"), ("type", "u1"), ("length", ">u2"), ("endpoint", ">u4"), ("version_ihl", "u1")])
+GTP_EXTENSION = np.dtype([("length", "u1")])
+L2TP = np.dtype([("flags_version", ">u2"), ("length", ">u2"), ("session", ">u2")])
+TEREDO = np.dtype([("kind", ">u2"), ("client", "u1"), ("authentication", "u1")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
@@ -52,20 +62,25 @@ TCP, TCP_LENGTH = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), 
 BYTES_OF_TCP = np.dtype(f"V{TCP.itemsize}")
 PLAIN, PLAIN_LINK = np.dtype([("ethernet", ETHERNET), ("ip", IPV4), ("tcp", TCP)]), 1
 
-LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
-         104: "cisco hdlc", 105: "wireless", 108: "loopback", 113: "cooked 1", 127: "radiotap", 228: "raw", 229: "raw", 276: "cooked 2"}
-SIMPLE_LINKS = {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
 IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
 NO_IP, IEEE_802_3, IEEE_802_11, OTHER_PPP = 0, 1, 2, 1 << 17
-IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(7))
+(IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_GTP_EXTENSION, IN_VXLAN, IN_VXLAN_GPE, IN_GENEVE, IN_RAW,
+ IN_LOOPBACK, IN_COOKED_1, IN_COOKED_2, IN_TOKEN_RING, IN_NFLOG, IN_NFLOG_PART, IN_DIRECTED_PPP, IN_L2TP, IN_TEREDO,
+ IN_ETHER_IP) = (1 << 16 | number for number in range(20))
+ERSPAN_1_2, ERSPAN_3 = 0x88BE, 0x22EB
 LARGEST_802_3 = 1500
-WRAPPED_LINKS = {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC,
-                 "radiotap": IN_RADIOTAP, "wireless": IN_WIRELESS}
-TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
-UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
-EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
+LINKS = {0: IN_LOOPBACK, 1: IN_ETHERNET, 6: IN_TOKEN_RING, 9: IN_PPP, 12: IN_RAW, 14: IN_RAW, 50: IN_PPP, 51: IN_PPPOE,
+         101: IN_RAW, 104: IN_CISCO_HDLC, 105: IN_WIRELESS, 108: IN_LOOPBACK, 113: IN_COOKED_1, 127: IN_RADIOTAP,
+         204: IN_DIRECTED_PPP, 228: IN_RAW, 229: IN_RAW, 239: IN_NFLOG, 276: IN_COOKED_2}
+TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE, 97: IN_ETHER_IP, 137: 0x8847}
+UDP_PORTS = {1701: IN_L2TP, 2152: IN_GTP, 3544: IN_TEREDO, 4789: IN_VXLAN, 4790: IN_VXLAN_GPE, 6081: IN_GENEVE, 6635: 0x8847}
+GPE_PROTOCOLS = {1: 0x0800, 2: 0x86DD, 3: IN_ETHERNET, 5: 0x8847}
+NFLOG_PAYLOAD = 9
+DEEPEST = 64
+TOO_DEEP = f"more than {DEEPEST} headers before TCP"
+EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8, 140: 8}
 PCAPS = {0xA1B2C3D4: (1000, 24, 16), 0xA1B23C4D: (1, 24, 16), 0xA1B2CD34: (1000, 24, 24), 0x1C0001AB: (1000, 28, 16),
          0x1C0001AC: (1000, 28, 16)}
 FIRST_LENGTH, SECOND_LENGTH, SMALLER_LENGTH = (8,), (12,), (8, 12)
@@ -840,26 +855,8 @@ def _pass_link(left):
     left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
     left.ethertype = np.full(len(left.at), NO_IP)
     for link in _distinct(left.link).tolist():
-        kind = LINKS[link]
-        if kind in WRAPPED_LINKS:
-            left.ethertype[left.link == link] = WRAPPED_LINKS[kind]
-            continue
-        dtype = SIMPLE_LINKS[kind]
-        left.keep((left.link != link) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
-        rows = np.flatnonzero(left.link == link)
-        header = left.header(dtype, rows)
-        if kind == "raw":
-            left.ethertype[rows] = _of_version(header["version_ihl"])
-            continue
-        left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
-        left.at[rows] += dtype.itemsize
+        left.ethertype[left.link == link] = LINKS[link]
     _pass_wrappers(left)
-
-
-def _family(family):
-    """Ether types for the address families of BSD loopback headers, whose byte order is the writer's own."""
-    family = np.where(family > 0xFFFF, family.astype(np.uint32).byteswap(), family)
-    return np.select([family == number for number in FAMILIES], list(FAMILIES.values()), 0)
 
 
 def _link_name(link):
@@ -873,11 +870,13 @@ def _of_version(version_ihl):
 
 def _pass_wrappers(left):
     """Move every frame past all that stands between its link header and IP, and leave those that carry IP."""
-    unwrapped = []
+    unwrapped, depth = [], 0
     while not (ip := np.isin(left.ethertype, (0x0800, 0x86DD))).all():
         if ip.any():
             unwrapped.append(left.take(ip))
         left.keep(np.isin(left.ethertype, list(WRAPPERS)), _ethertype_name, left.ethertype)
+        left.keep(np.full(len(left.at), depth < DEEPEST), TOO_DEEP)
+        depth += 1
         for kind, (dtype, name, unwrap) in WRAPPERS.items():
             if not (left.ethertype == kind).any():
                 continue
@@ -885,6 +884,55 @@ def _pass_wrappers(left):
             rows = np.flatnonzero(left.ethertype == kind)
             unwrap(left, rows, left.header(dtype, rows))
     left.put(*unwrapped)
+
+
+def _byte(left, rows):
+    """The byte at `at` of each of `rows`; 0 where the frame has ended."""
+    at = left.at[rows]
+    return left.data[np.where(at < left.end[rows], at, 0)] * (at < left.end[rows])
+
+
+def _into(kind):
+    """What moves frames past a header of which nothing but its size counts, to `kind`."""
+    def unwrap(left, rows, header):
+        left.at[rows] += header.dtype.itemsize
+        left.ethertype[rows] = kind
+    return unwrap
+
+
+def _pass_raw(left, rows, header):
+    left.ethertype[rows] = _of_version(header["version_ihl"])
+
+
+def _pass_loopback(left, rows, header):
+    """BSD loopback: an address family, in the writer's byte order, or an ether type; or PPP."""
+    family = header["family"].astype(np.int64)
+    framed = family >> 16 == 0xFF03
+    family = np.where(family > 0xFFFF, header["family"].astype(np.uint32).byteswap(), family)
+    typed = (family > LARGEST_802_3) & (family <= 0xFFFF)
+    left.at[rows] += np.where(framed, 0, header.dtype.itemsize)
+    left.ethertype[rows] = np.select([framed, typed, *[family == number for number in FAMILIES]],
+                                     [IN_PPP, family, *FAMILIES.values()], NO_IP)
+
+
+def _pass_cooked(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = header["type"]
+
+
+def _pass_token_ring(left, rows, header):
+    """Token Ring: the source's first bit tells of routing information, which says how long it is."""
+    routed = header["source"][:, 0] & 0x80 > 0
+    left.at[rows] += header.dtype.itemsize - 1 + np.where(routed, header["routing"] & 0x1F, 0)
+    left.ethertype[rows] = np.where(header["control"] & 0xC0 == 0x40, IN_LOGICAL_LINK, NO_IP)
+
+
+def _pass_nflog_part(left, rows, header):
+    """Linux's netfilter log: parts of a type and a length, padded to words; one is the packet."""
+    length, payload = header["length"].astype(np.int64), header["type"] == NFLOG_PAYLOAD
+    _end_at(left, rows[payload], (left.at[rows] + length)[payload])
+    left.at[rows] += np.where(payload, header.dtype.itemsize, np.maximum(length + 3 & ~3, header.dtype.itemsize))
+    left.ethertype[rows] = np.where(payload, _of_version(_byte(left, rows)), IN_NFLOG_PART)
 
 
 def _pass_typed(left, rows, header):
@@ -952,16 +1000,26 @@ def _pass_label(left, rows, header):
 
 
 def _pass_gre(left, rows, header):
-    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637)."""
+    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637); ERSPAN I has no header."""
     flags = header["flags_version"]
     optional = (flags & 0xC000 > 0).astype(np.int64) + (flags & 0x2000 > 0) + (flags & 0x1000 > 0) + (flags & 0x0080 > 0)
     left.at[rows] += header.dtype.itemsize + 4 * optional
-    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+    kind = np.where((header["type"] == ERSPAN_1_2) & (flags & 0x1000 == 0), IN_ETHERNET, header["type"])
+    left.ethertype[rows] = np.where(kind > LARGEST_802_3, kind, NO_IP)
 
 
-def _pass_vxlan(left, rows, header):
-    left.at[rows] += header.dtype.itemsize
+def _pass_erspan(left, rows, header):
+    """ERSPAN II and III, of which the latter's last bit tells of eight bytes more (draft-foschiano-erspan)."""
+    third = header["version_vlan"] >> 12 == 2
+    left.at[rows] += np.where(third, 11, header.dtype.itemsize)
+    left.at[rows] += np.where(third, 1 + 8 * (_byte(left, rows) & 1), 0)
     left.ethertype[rows] = IN_ETHERNET
+
+
+def _pass_vxlan_gpe(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = np.select([header["next"] == number for number in GPE_PROTOCOLS],
+                                     list(GPE_PROTOCOLS.values()), NO_IP)
 
 
 def _pass_geneve(left, rows, header):
@@ -971,12 +1029,40 @@ def _pass_geneve(left, rows, header):
 
 
 def _pass_gtp(left, rows, header):
-    """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
-    numbered = header["flags"] & 0x07 > 0
+    """GTP-U: a packet of a user, maybe behind extension headers (3GPP TS 29.281)."""
+    numbered, extended = header["flags"] & 0x07 > 0, header["flags"] & 0x04 > 0
     _end_at(left, rows, left.at[rows] + header.dtype.itemsize - 1 + header["length"])
-    left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
-    packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
-    left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)
+    left.at[rows] += np.where(numbered, 11, header.dtype.itemsize - 1)
+    extended &= _byte(left, rows) > 0
+    left.at[rows] += numbered
+    packet = (header["flags"] & 0xF0 == 0x30) & (header["type"] == 255)
+    left.ethertype[rows] = np.select([~packet, extended], [NO_IP, IN_GTP_EXTENSION], _of_version(_byte(left, rows)))
+
+
+def _pass_gtp_extension(left, rows, header):
+    """A length in words, and in its last byte what follows."""
+    size = 4 * header["length"].astype(np.int64)
+    left.at[rows] += size - 1
+    extended = _byte(left, rows) > 0
+    left.at[rows] += 1
+    left.ethertype[rows] = np.select([size == 0, extended], [NO_IP, IN_GTP_EXTENSION], _of_version(_byte(left, rows)))
+
+
+def _pass_l2tp(left, rows, header):
+    """L2TP: length, numbers and an offset are there where the flags say so (RFC 2661)."""
+    flags = header["flags_version"].astype(np.int64)
+    sized, numbered, offset = flags & 0x4000 > 0, flags & 0x0800 > 0, flags & 0x0200 > 0
+    _end_at(left, rows[sized], (left.at[rows] + header["length"])[sized])
+    left.at[rows] += header.dtype.itemsize + 2 * sized + 4 * numbered + offset
+    left.at[rows] += np.where(offset, _byte(left, rows).astype(np.int64) + 1, 0)
+    left.ethertype[rows] = np.where(flags & 0x800F == 2, IN_PPP, NO_IP)
+
+
+def _pass_teredo(left, rows, header):
+    """Teredo: IPv6, maybe behind an authentication or the origin's address (RFC 4380)."""
+    kind, size = header["kind"], 13 + header["client"].astype(np.int64) + header["authentication"]
+    left.at[rows] += np.select([kind == 0, kind == 1], [8, size], 0)
+    left.ethertype[rows] = np.select([kind <= 1, kind >> 12 == 6], [IN_TEREDO, 0x86DD], NO_IP)
 
 
 WRAPPERS = {
@@ -987,8 +1073,16 @@ WRAPPERS = {
     IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
     IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
     0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre),
-    IN_VXLAN: (VXLAN, "VXLAN header", _pass_vxlan), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
-    IN_GTP: (GTP, "GTP header", _pass_gtp)}
+    IN_VXLAN: (VXLAN, "VXLAN header", _into(IN_ETHERNET)), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
+    IN_GTP: (GTP, "GTP header", _pass_gtp), IN_GTP_EXTENSION: (GTP_EXTENSION, "GTP header", _pass_gtp_extension),
+    IN_RAW: (VERSION, "link header", _pass_raw), IN_LOOPBACK: (LOOPBACK, "link header", _pass_loopback),
+    IN_COOKED_1: (COOKED_1, "link header", _pass_cooked), IN_COOKED_2: (COOKED_2, "link header", _pass_cooked),
+    IN_TOKEN_RING: (TOKEN_RING, "link header", _pass_token_ring), IN_NFLOG: (NFLOG, "link header", _into(IN_NFLOG_PART)),
+    IN_NFLOG_PART: (NFLOG_PART, "link header", _pass_nflog_part),
+    IN_DIRECTED_PPP: (DIRECTION, "link header", _into(IN_PPP)), ERSPAN_1_2: (ERSPAN, "ERSPAN header", _pass_erspan),
+    ERSPAN_3: (ERSPAN, "ERSPAN header", _pass_erspan), IN_ETHER_IP: (ETHER_IP, "EtherIP header", _into(IN_ETHERNET)),
+    IN_VXLAN_GPE: (VXLAN, "VXLAN header", _pass_vxlan_gpe), IN_L2TP: (L2TP, "L2TP header", _pass_l2tp),
+    IN_TEREDO: (TEREDO, "Teredo header", _pass_teredo)}
 
 
 def _ethertype_name(kind):
@@ -1065,22 +1159,26 @@ def _tunnelled(left):
     numbers, kinds = list(TUNNELS), list(TUNNELS.values())
     carried = np.select([left.protocol == number for number in numbers], kinds, NO_IP)
     rows = np.flatnonzero((left.protocol == 17) & (left.at + UDP.itemsize < left.end))
-    header = left.header(UDP, rows)
-    for port, kind in UDP_PORTS.items():
-        found = rows[(header["dport"] == port) | (header["sport"] == port)]
-        left.at[found] += UDP.itemsize
-        carried[found] = kind
+    header, of_port = left.header(UDP, rows), np.full(1 << 16, NO_IP)
+    of_port[list(UDP_PORTS)] = list(UDP_PORTS.values())
+    lower, higher = (of_port[one(header["sport"], header["dport"])] for one in (np.minimum, np.maximum))
+    found = np.where(lower != NO_IP, lower, higher)
+    left.at[rows] += np.where(found != NO_IP, UDP.itemsize, 0)
+    carried[rows] = found
     return carried
 
 
 def _pass_tunnels(left):
     """Move every frame whose IP packet carries another one on to the innermost."""
-    while (carried := _tunnelled(left)).any():
+    for _ in range(DEEPEST):
+        if not (carried := _tunnelled(left)).any():
+            return
         inner = left.take(carried != NO_IP)
         inner.ethertype = carried[carried != NO_IP]
         _pass_wrappers(inner)
         _pass_ip(inner)
         left.put(inner)
+    left.keep(_tunnelled(left) == NO_IP, TOO_DEEP)
 
 
 def _addresses(left):

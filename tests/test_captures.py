@@ -384,14 +384,36 @@ LINKS = [
     *[(1, bytes(12) + between + IP4) for between in [
         b"\x88\x64\x11\0\0\1\0\x2f\0\x21", b"\x88\x47\0\0\1\xff", b"\x88\x48\0\0\0\xff\0\0\1\xff", b"\x81\0\0\5\x88\x47\0\0\1\xff",
         b"\0\x35" + SNAP + b"\x08\0", b"\0\x30\6\6\3", b"\x81\0\0\5\0\x35" + SNAP + b"\x08\0"]],
-    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6)]
+    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6),
+    (0, b"\0\0\x08\0" + IP4), (0, b"\xdd\x86\0\0" + IP6), (0, b"\0\0\x81\0\0\5\x08\0" + IP4), (0, b"\xff\3\0\x21" + IP4),
+    (204, b"\0\xff\3\0\x21" + IP4), (204, b"\1\0\x57" + IP6),
+    (239, b"\2\0\0\5\x31\0\x09\0" + IP4), (239, b"\x0a\0\0\5\x08\0\1\0\x86\xdd\1\0\x06\0\x0a\0a\0\0\0\x45\0\x09\0" + IP6 + b"pad"),
+    (6, b"\x10\x40" + bytes(12) + SNAP + b"\x08\0" + IP4),
+    (6, b"\x10\x40" + bytes(6) + b"\x80" + bytes(5) + b"\6\x30\0\1\0\2" + SNAP + b"\x86\xdd" + IP6)]
 TUNNELS = [
     (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),
     (IP(proto=47), b"\0\0\x08\0", IP4), (IP(proto=47), b"\xb0\0\x86\xdd" + bytes(12), IP6), (IP(proto=47), b"\x20\0\x88\x47\0\0\0\7\0\0\1\xff", IP4),
     (IP(proto=47), b"\x30\x81\x88\x0b\0\x31\0\1" + bytes(8) + b"\xff\x03\0\x21", IP4),
     (IP(proto=47), b"\0\0\x65\x58" + bytes(12) + b"\x81\0\0\5\x08\0", IP4), (IP(proto=51), b"\4\4" + bytes(22), IP4),
     (IP() / UDP(sport=5000, dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(sport=50000, dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
-    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6)]
+    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6),
+    *[(IP() / UDP(sport=5000, dport=2152), b"\x34\xff" + struct.pack(">HI", 4 + len(extensions + inner), 1) + b"\0\0\0" + extensions, inner)
+      for extensions, inner in [(b"\0", IP4), (b"\x85\1\x10\0\0", IP4), (b"\xc0\1\1\2\x85\2\x10\0\0\0\0\0\0", IP6)]],
+    (IP() / UDP(sport=4789, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4),
+    (IP(proto=137), b"\0\0\1\xff", IP4), (IPv6(nh=137), b"\0\0\0\xff\0\0\1\xff", IP6),
+    (IP() / UDP(sport=50000, dport=6635), b"\0\0\1\xff", IP4),
+    *[(IP() / UDP(sport=1701, dport=1701), flags + between, IP4) for flags, between in [
+        (b"\0\2", bytes(4) + b"\xff\3\0\x21"), (b"\0\2", bytes(4) + b"\0\x21"), (b"\x40\2", b"\0\x39" + bytes(4) + b"\xff\3\0\x21"),
+        (b"\x4a\2", b"\0\x42" + bytes(8) + b"\0\3abc\xff\3\0\x21"), (b"\2\2", bytes(4) + b"\0\0\xff\3\0\x21")]],
+    *[(IP() / UDP(sport=50000, dport=3544), between, IP6) for between in [
+        b"", bytes(8), b"\0\1\0\0" + bytes(9), b"\0\1\2\3abcde" + bytes(9 + 8)]],
+    (IP(proto=97), b"\x30\0" + bytes(12) + b"\x08\0", IP4), (IPv6(nh=97), b"\x30\0" + bytes(12) + b"\x86\xdd", IP6),
+    *[(IP(proto=47), head + bytes(12) + b"\x08\0", IP4) for head in [
+        b"\0\0\x88\xbe", b"\x10\0\x88\xbe\0\0\0\1\x10\0\0\1" + bytes(4), b"\x10\0\x22\xeb\0\0\0\1\x20\0\0\1" + bytes(8),
+        b"\x10\0\x22\xeb\0\0\0\1\x20\0\0\1" + bytes(7) + b"\1" + bytes(8)]],
+    *[(IP() / UDP(sport=5000, dport=4790), b"\x0c\0\0" + bytes([number]) + bytes(4) + between, inner) for number, between, inner in [
+        (1, b"", IP4), (2, b"", IP6), (3, bytes(12) + b"\x08\0", IP4), (5, b"\0\0\1\xff", IP6)]],
+    (IPv6(nh=140), b"\x29\0\x80" + bytes(5), IP6)]
 
 
 @pytest.mark.parametrize("link, frame", LINKS)
@@ -430,6 +452,11 @@ def test_tunnels(tmp_path, outer, between, inner):
     (101, bytes(IP(proto=89) / b"x"), "IP protocol 89"), (1, bytes(10), "cut inside the link header"),
     (1, bytes(12) + b"\x81\x00\x00", "cut inside the VLAN tag"), (101, b"", "cut inside the link header"),
     (101, IP4[:19], "cut inside the IP header"), (101, IP6[:39], "cut inside the IP header"),
+    *[(1, bytes(12) + b"\x88\x47" + bytes(4 * many) + b"\0\0\1\xff" + IP4, "more than 64 headers before TCP") for many in (64, 9999)],
+    (239, b"\2\0\0\5" + bytes(4000), "more than 64 headers before TCP"),
+    (239, b"\2\0\0\5\6\0\1\0\0\0", "cut inside the link header"), (6, b"\x10\0" + bytes(40), "not IP"), (0, b"\1\0\0\1" + IP4, "not IP"),
+    (101, bytes(IP() / UDP(dport=1701) / Raw(b"\xc8\2" + bytes(10))), "not IP"), (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\0" + bytes(5))), "cut inside the Teredo header"),
+    (101, bytes(IP() / UDP(dport=2152) / Raw(b"\x34\xff\0\x35" + bytes(7) + b"\x85\0" + IP4)), "not IP"),
     (1, bytes(12) + b"\x86\xdd" + IP4, "malformed IP header"),
     (101, b"\x44" + IP4[1:], "malformed IP header"), (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
     (101, IP4[:2] + b"\x00\x1e" + IP4[4:], "malformed TCP header"),
@@ -443,6 +470,20 @@ def test_link_type_with_a_frame_check_sequence(tmp_path):
     """The upper bits of pcap's link type say that four more bytes end each frame."""
     capture = one(tmp_path, ETHERNET[3] + b"\1\2\3\4", 1 | 0x44000000)
     assert capture.segments["length"].tolist() == [27]
+
+
+def nested(depth):
+    """An IP packet in `depth` others."""
+    inner = IP4
+    for _ in range(depth):
+        inner = bytes(IP(proto=4) / Raw(inner))
+    return inner
+
+
+def test_the_deepest_that_is_decoded(tmp_path):
+    for link, frame in ((1, bytes(12) + b"\x88\x47" + bytes(4 * 63) + b"\0\0\1\xff" + IP4), (101, nested(64))):
+        assert one(tmp_path, frame, link).payload(1) == b"hello"
+    assert one(tmp_path, nested(65), 101).skipped == {"more than 64 headers before TCP": 1}
 
 
 def test_frames_of_all_kinds_together(tmp_path):
@@ -624,7 +665,7 @@ def test_damaged_captures(tmp_path, data, whole):
 
 
 @bounded
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 12, 101, 108, 113, 147, 228, 276]), st.one_of(
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 6, 12, 101, 108, 113, 147, 204, 228, 239, 276]), st.one_of(
     st.binary(max_size=60), st.tuples(st.sampled_from([IP4, IP6, ETHERNET[3]]), st.binary(max_size=30), st.integers(0, 70)).map(
         lambda drawn: drawn[0][:drawn[2]] + drawn[1] + drawn[0][drawn[2] + len(drawn[1]):])), st.integers(0, 2**32 - 1)), max_size=8))
 def test_any_frames(tmp_path, frames):

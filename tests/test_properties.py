@@ -229,6 +229,8 @@ def test_crowds_take_seconds(tmp_path, name):
 
 
 MANY = {
+    "tags": lambda: pcap([bytes(12) + b"\x81\0\0\0" * 60000] * 3, link=ETHERNET),
+    "labels": lambda: pcap([bytes(12) + b"\x88\x47" + bytes(4 * 60000)] * 3, link=ETHERNET),
     "section headers": lambda: pcapng([])[:28] * 37000,
     "section headers of either byte order": lambda: (pcapng([])[:28] + pcapng([], order=">")[:28]) * 18000,
     "sections of one packet": lambda: pcapng([HANDSHAKE[0]]) * 12000,
