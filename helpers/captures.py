@@ -12,6 +12,7 @@ from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,24 @@ LOGICAL_LINK = np.dtype([("saps", ">u2"), ("control", "u1"), ("organisation", "u
 CISCO_HDLC = np.dtype([("address", "u1"), ("control", "u1"), ("type", ">u2")])
 RADIOTAP = np.dtype([("version", "u1"), ("pad", "u1"), ("length", "<u2")])
 WIRELESS = np.dtype([("control", "<u2")])
+TOKEN_RING = np.dtype([("access", "u1"), ("control", "u1"), ("destination", "u1", 6), ("source", "u1", 6),
+                       ("routing", "u1")])
+NFLOG = np.dtype([("family", "u1"), ("version", "u1"), ("resource", ">u2")])
+NFLOG_PART = np.dtype([("length", "<u2"), ("type", "<u2")])
+DIRECTION = np.dtype([("direction", "u1")])
 PPP = np.dtype([("protocol", ">u2")])
 PPPOE = np.dtype([("version", "u1"), ("code", "u1"), ("session", ">u2"), ("length", ">u2")])
 MPLS = np.dtype([("label", ">u2"), ("bottom", "u1"), ("ttl", "u1"), ("version_ihl", "u1")])
 GRE = np.dtype([("flags_version", ">u2"), ("type", ">u2")])
 UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
-VXLAN = np.dtype([("flags", "u1"), ("reserved", "V3"), ("network", ">u4")])
+ERSPAN = np.dtype([("version_vlan", ">u2"), ("session", ">u2"), ("index", ">u4")])
+ETHER_IP = np.dtype([("version", ">u2")])
+VXLAN = np.dtype([("flags", "u1"), ("reserved", "V2"), ("next", "u1"), ("network", ">u4")])
 GENEVE = np.dtype([("version_options", "u1"), ("flags", "u1"), ("type", ">u2"), ("network", ">u4")])
 GTP = np.dtype([("flags", "u1"), ("type", "u1"), ("length", ">u2"), ("endpoint", ">u4"), ("version_ihl", "u1")])
+GTP_EXTENSION = np.dtype([("length", "u1")])
+L2TP = np.dtype([("flags_version", ">u2"), ("length", ">u2"), ("session", ">u2")])
+TEREDO = np.dtype([("kind", ">u2"), ("client", "u1"), ("authentication", "u1")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
@@ -51,22 +62,33 @@ TCP, TCP_LENGTH = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), 
 BYTES_OF_TCP = np.dtype(f"V{TCP.itemsize}")
 PLAIN, PLAIN_LINK = np.dtype([("ethernet", ETHERNET), ("ip", IPV4), ("tcp", TCP)]), 1
 
-LINKS = {0: "loopback", 1: "ethernet", 9: "ppp", 12: "raw", 14: "raw", 50: "ppp", 51: "pppoe", 101: "raw",
-         104: "cisco hdlc", 105: "wireless", 108: "loopback", 113: "cooked 1", 127: "radiotap", 228: "raw", 229: "raw", 276: "cooked 2"}
-SIMPLE_LINKS = {"cooked 1": COOKED_1, "cooked 2": COOKED_2, "loopback": LOOPBACK, "raw": VERSION}
 FAMILIES = {2: 0x0800, 10: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0x86DD}
 PPP_PROTOCOLS = {0x0021: 0x0800, 0x0057: 0x86DD, 0x0281: 0x8847, 0x0283: 0x8848}
 IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
 NO_IP, IEEE_802_3, IEEE_802_11, OTHER_PPP = 0, 1, 2, 1 << 17
-IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_VXLAN, IN_GENEVE = (1 << 16 | number for number in range(7))
+(IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_GTP_EXTENSION, IN_VXLAN, IN_VXLAN_GPE, IN_GENEVE, IN_RAW,
+ IN_LOOPBACK, IN_COOKED_1, IN_COOKED_2, IN_TOKEN_RING, IN_NFLOG, IN_NFLOG_PART, IN_DIRECTED_PPP, IN_L2TP, IN_TEREDO,
+ IN_ETHER_IP) = (1 << 16 | number for number in range(20))
+ERSPAN_1_2, ERSPAN_3 = 0x88BE, 0x22EB
 LARGEST_802_3 = 1500
-WRAPPED_LINKS = {"ethernet": IN_ETHERNET, "ppp": IN_PPP, "pppoe": IN_PPPOE, "cisco hdlc": IN_CISCO_HDLC,
-                 "radiotap": IN_RADIOTAP, "wireless": IN_WIRELESS}
-TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE}
-UDP_PORTS = {2152: IN_GTP, 4789: IN_VXLAN, 6081: IN_GENEVE}
-EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8}
+LINKS = {0: IN_LOOPBACK, 1: IN_ETHERNET, 6: IN_TOKEN_RING, 9: IN_PPP, 12: IN_RAW, 14: IN_RAW, 50: IN_PPP, 51: IN_PPPOE,
+         101: IN_RAW, 104: IN_CISCO_HDLC, 105: IN_WIRELESS, 108: IN_LOOPBACK, 113: IN_COOKED_1, 127: IN_RADIOTAP,
+         204: IN_DIRECTED_PPP, 228: IN_RAW, 229: IN_RAW, 239: IN_NFLOG, 276: IN_COOKED_2}
+TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE, 97: IN_ETHER_IP, 137: 0x8847}
+UDP_PORTS = {1701: IN_L2TP, 2152: IN_GTP, 3544: IN_TEREDO, 4789: IN_VXLAN, 4790: IN_VXLAN_GPE, 6081: IN_GENEVE, 6635: 0x8847}
+GPE_PROTOCOLS = {1: 0x0800, 2: 0x86DD, 3: IN_ETHERNET, 5: 0x8847}
+NFLOG_PAYLOAD = 9
+DEEPEST = 64
+TOO_DEEP = f"more than {DEEPEST} headers before TCP"
+EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8, 140: 8}
+PCAPS = {0xA1B2C3D4: (1000, 24, 16), 0xA1B23C4D: (1, 24, 16), 0xA1B2CD34: (1000, 24, 24), 0x1C0001AB: (1000, 28, 16),
+         0x1C0001AC: (1000, 28, 16)}
+FIRST_LENGTH, SECOND_LENGTH, SMALLER_LENGTH = (8,), (12,), (8, 12)
 SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
+ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
+RESOLUTION, OFFSET = 9, 14
+CLOCK_OPTIONS = {RESOLUTION: 1, OFFSET: 8}
 FRAME = np.dtype([("at", "i8"), ("captured", "u4"), ("time_ns", "i8"), ("timeless", "?")])
 SEGMENT = np.dtype([
     ("frame", "i8"), ("src", "i4"), ("sport", "i8"), ("dst", "i4"), ("dport", "i8"), ("seq", "u4"), ("ack", "u4"), ("flags", "i2"),
@@ -76,12 +98,13 @@ NO_PACKETS = {9: "systemd journal entry", 0x204: "system call", 0x216: "system c
               0xBAD: "custom block", 0x40000BAD: "custom block"}
 FLAG_LETTERS = "FSRPAUECN"
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+ALL_FLAGS, BEHIND = 0x1FF, 9
 END_OF_OPTIONS, NO_OPERATION, WINDOW_SCALE, LARGEST_SCALE = 0, 1, 3, 14
 LARGEST_FRAME = 1 << 18
 GZIP = b"\x1f\x8b"
 LARGEST_EXPANSION = 250
 COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
-OTHER_CAPTURES = (b"snoo", b"\xa1\xb2\xcd\x34", b"\x34\xcd\xb2\xa1", b"GMBU", b"RTSS", b"TRSN", b"XCP\0",
+OTHER_CAPTURES = (b"snoo", b"GMBU", b"RTSS", b"TRSN", b"XCP\0",
                   b"\xaa\xaa\xaa\xaa", b"\x05VNF")
 
 
@@ -290,15 +313,17 @@ def _filled(time_ns, timeless):
 def as_segments(columns, addresses, time):
     """The table of `Capture.segments` from arrays (`src`, `dst`: places in `addresses`; `flags`: numbers), and `side`.
 
-    `side`: 0 or 1 for the two ends of a stream.
+    `side`: 0 or 1 for the two ends of a stream. A header too short to be believed has its SYN and ACK behind the other
+    flags: its stream alone follows from them.
     """
-    frame = pd.Index(columns["frame"], name="frame")
-    stream, side = _streams(*_endpoints(columns, len(addresses)), columns["flags"], columns["seq"], columns["ack"])
+    frame, flags = pd.Index(columns["frame"], name="frame"), columns["flags"] & ALL_FLAGS
+    told = columns["flags"] | columns["flags"] >> BEHIND
+    stream, side = _streams(*_endpoints(columns, len(addresses)), told, columns["seq"], columns["ack"])
     return pd.DataFrame({
-        "time": time, "stream": stream, "host": _hosts(stream, side, columns["flags"]),
+        "time": time, "stream": stream, "host": _hosts(stream, side, flags),
         "src": pd.Categorical.from_codes(columns["src"], addresses), "sport": columns["sport"],
         "dst": pd.Categorical.from_codes(columns["dst"], addresses), "dport": columns["dport"],
-        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(columns["flags"]), "length": columns["length"],
+        "seq": columns["seq"], "ack": columns["ack"], "flags": _flags(flags), "length": columns["length"],
         "side": side}, frame, copy=False)
 
 
@@ -351,9 +376,9 @@ def _frames(path, data, reading):
     if magic == b"\x0a\x0d\x0d\x0a":
         return _pcapng_frames(path, data, reading)
     for order in "<>":
-        for value, resolution in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1)):
+        for value, (unit, head, header) in PCAPS.items():
             if magic == struct.pack(order + "I", value):
-                return _pcap_frames(path, data, reading, order, resolution)
+                return _pcap_frames(path, data, reading, _Layout(order, unit, head, header, _captured_places(data, order)))
     raise CaptureError(path, 0, _no_capture(magic))
 
 
@@ -368,17 +393,44 @@ def _no_capture(magic):
     return f"{told}; turn it into one: editcap -F pcapng FILE NEW" if magic in OTHER_CAPTURES else told
 
 
-def _pcap_frames(path, data, reading, order, resolution):
-    if len(data) < 24:
+class _Layout(NamedTuple):
+    """How a pcap file is laid out: its byte order, ns in a tick, the bytes of the file's `head` and of a record's `header`.
+
+    `captured`: where in a record its captured length stands, or both places where it may.
+    """
+
+    order: str
+    unit: int
+    head: int
+    header: int
+    captured: tuple
+
+
+def _captured_places(data, order):
+    """Before version 2.3 (and in DG/UX's 543.0) the length on the wire comes first, in version 2.3 either may."""
+    version = struct.unpack_from(order + "HH", data[:8].tobytes().ljust(8, b"\xff"), 4)
+    swapped = version[0] == 2 and version[1] < 3 or version == (543, 0)
+    return SECOND_LENGTH if swapped else SMALLER_LENGTH if version == (2, 3) else FIRST_LENGTH
+
+
+def _pcap_frames(path, data, reading, layout):
+    if len(data) < layout.head:
         raise CaptureError(path, len(data), "the pcap file header is cut short")
-    link = struct.unpack_from(order + "I", data, 20)[0] & 0x03FFFFFF
-    offsets = _records(data, order, reading)
+    link = struct.unpack_from(layout.order + "I", data, 20)[0] & 0x03FFFFFF
+    offsets = _records(data, layout, reading)
     reading.found = len(offsets)
     for chunk in _chunks(offsets):
-        record = _structures(data, chunk, RECORD.newbyteorder(order))
-        time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * resolution
-        yield {"at": chunk + 16, "captured": record["captured"].astype(np.int64), "length": record["length"].astype(np.int64),
+        record = _structures(data, chunk, RECORD.newbyteorder(layout.order))
+        time_ns = record["seconds"].astype(np.int64) * 1_000_000_000 + record["fraction"].astype(np.int64) * layout.unit
+        yield {"at": chunk + layout.header, "captured": _captured(data, chunk, layout).astype(np.int64),
+               "length": np.maximum(record["captured"], record["length"]).astype(np.int64),
                "time_ns": time_ns, "timeless": np.zeros(len(chunk), bool), "link": np.full(len(chunk), link)}
+
+
+def _captured(data, offsets, layout):
+    """How many bytes the records at `offsets` say they hold."""
+    number = np.dtype(layout.order + "u4")
+    return np.minimum.reduce([_structures(data, offsets + place, number) for place in layout.captured])
 
 
 def _chunks(offsets):
@@ -386,41 +438,43 @@ def _chunks(offsets):
     return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
 
 
-def _records(data, order, reading):
+def _records(data, layout, reading):
     """Where the records of a pcap file begin."""
-    captured_at, buffer, end = struct.Struct(order + "I").unpack_from, data.data, len(data)
-    offsets, runs, at = array("q"), _Runs(*_likely_records(data, order)), 24
-    while at + 16 <= end:
+    first, *second = layout.captured
+    lengths_at, buffer, end = struct.Struct(f"{layout.order}{first}x{1 + len(second)}I").unpack_from, data.data, len(data)
+    offsets, runs, at, header = array("q"), _Runs(*_likely_records(data, layout)), layout.head, layout.header
+    while at + header <= end:
         at = runs.take(at, offsets)
-        if at + 16 > end:
+        if at + header > end:
             break
-        captured = captured_at(buffer, at + 8)[0]
-        if captured > LARGEST_FRAME or at + 16 + captured > end:
+        captured = min(lengths_at(buffer, at))
+        if captured > LARGEST_FRAME or at + header + captured > end:
             break
         offsets.append(at)
-        at += 16 + captured
-    if at + 16 > end > at:
+        at += header + captured
+    if at + header > end > at:
         reading.cut(at, "a record header is cut short")
     elif at < end and captured > LARGEST_FRAME:
         reading.cut(at, f"a record claims {captured} bytes; the file is damaged from here on")
     elif at < end:
         reading.cut(at, f"frame {len(offsets) + 1} is cut short")
-    reading.end, reading.head = at, data[:24].tobytes()
+    reading.end, reading.head = at, data[:layout.head].tobytes()
     return np.frombuffer(offsets, np.int64)
 
 
-def _likely_records(data, order):
+def _likely_records(data, layout):
     """Where records of a pcap file may begin, and end: the first byte of the time is that of the first record's."""
-    high, zeros = (3, (10, 11, 14, 15)) if order == "<" else (0, (8, 9, 12, 13))
-    first = int(data[24 + high]) if len(data) >= 40 else 0
+    high, zeros = (3, (10, 11, 14, 15)) if layout.order == "<" else (0, (8, 9, 12, 13))
+    last = len(data) - layout.header + 1
+    first = int(data[layout.head + high]) if last > layout.head else 0
     found = [np.empty(0, np.int64)]
-    for begin in range(24, len(data) - 15 if first else 24, SLAB):
-        begins = np.flatnonzero(data[begin + high:min(begin + SLAB, len(data) - 15) + high] == first) + begin
+    for begin in range(layout.head, last if first else layout.head, SLAB):
+        begins = np.flatnonzero(data[begin + high:min(begin + SLAB, last) + high] == first) + begin
         for place in zeros:
             begins = begins[data[begins + place] == 0]
         found.append(begins)
     begins = np.concatenate(found)
-    ends = begins + 16 + _structures(data, begins + 8, np.dtype(order + "u4"))
+    ends = begins + layout.header + _captured(data, begins, layout)
     return begins[ends <= len(data)], ends[ends <= len(data)]
 
 
@@ -458,62 +512,85 @@ def _structures(data, at, dtype):
 
 
 def _pcapng_frames(path, data, reading):
-    """As `_frames`: one section after the other, each with its own byte order and interfaces."""
-    runs = {}
-    while reading.end < len(data) and not reading.cuts:
-        at = reading.end
-        order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(data[at + 8:at + 12].tobytes())
-        if order is None and not at and len(data) >= 12:
-            raise CaptureError(path, 8, "the section header has no byte-order magic")
-        if order is None:
-            whole = at + 12 <= len(data)
-            reading.cut(at, f"a {'section header has no byte-order magic' if whole else 'block header is cut short'}")
+    """As `_frames`: all sections together, however small they are."""
+    offsets, sections = _blocks(path, data, reading)
+    reading.found = len(offsets)
+    for number, chunk in enumerate(_chunks(offsets)):
+        part, damage = _packets(data, chunk, number * CHUNK, sections)
+        yield part
+        if damage:
+            reading.cuts = [damage]
             break
-        if order not in runs:
-            runs[order] = _Runs(*_likely_packets(data, order))
-        offsets, interfaces = _blocks(data, order, runs[order], reading)
-        reading.found += len(offsets)
-        for first, chunk in enumerate(_chunks(offsets)):
-            part, damage = _packets(data, chunk, first * CHUNK, order, interfaces)
-            yield part
-            if damage:
-                reading.cuts = [damage]
-                break
-    if not reading.end:
-        at, reason = reading.cuts[0]
-        raise CaptureError(path, 0, f"no whole block in the file (byte {at}: {reason})")
 
 
-def _blocks(data, order, runs, reading):
-    """The blocks of the section at which `reading` is: where those with frames are, and its interfaces.
+class _Sections:
+    """The sections of a pcapng file, each with its own byte order and interfaces, from rows of both.
 
-    An interface comes with the number of frames before it, which can't name it.
+    Of each section: `begin`, `base`: how many blocks with frames, and interfaces, stand before it; `big`: its byte order;
+    `count`: its interfaces. Of each interface of the file: `before`: how many blocks with frames, which can't name it;
+    `link`; `snap`; `resolution` and `offset` of its clock. The last one stands for those that are not described.
     """
-    head, buffer, end = struct.Struct(order + "II").unpack_from, data.data, len(data)
-    offsets, interfaces, begin, kind, size = array("q"), [], reading.end, 0, 0
-    at, heads = begin, []
+
+    def __init__(self, sections, interfaces):
+        self.begin, self.base, big = np.frombuffer(sections, np.int64).reshape(-1, 3).T
+        described = np.frombuffer(interfaces, np.int64).reshape(-1, 5).T
+        self.before, self.link, self.snap, self.resolution, self.offset = described
+        self.big, self.count = big > 0, np.diff(self.base, append=len(self.before) - 1)
+
+    def of(self, first, last):
+        """The sections of the blocks from `first` to `last`: one number where it is the same for all."""
+        one, other = np.searchsorted(self.begin, (first, last), "right") - 1
+        return one if one == other else np.searchsorted(self.begin, np.arange(first, last + 1), "right") - 1
+
+
+def _blocks(path, data, reading):
+    """Where the blocks with frames are, and the `_Sections` they stand in."""
+    head, buffer, end, at, size = struct.Struct("<II").unpack_from, data.data, len(data), 0, 0
+    offsets, sections, interfaces, heads, runs, order = array("q"), array("q"), array("q"), [], {}, "<"
     while at + 12 <= end:
-        at = runs.take(at, offsets)
-        if at + 12 > end:
-            break
         kind, size = head(buffer, at)
-        if kind == SECTION and at > begin or size < 12 or size & 3 or at + size > end:
+        if kind == SECTION:
+            order = ORDERS.get(bytes(buffer[at + 8:at + 12]))
+            if order is None:
+                break
+            head = struct.Struct(order + "II").unpack_from
+            kind, size = head(buffer, at)
+            sections.extend((len(offsets), len(interfaces) // 5, order == ">"))
+            heads.clear()
+        if size < 12 or size & 3 or at + size > end:
             break
+        if kind == ENHANCED:
+            if order not in runs:
+                runs[order] = _Runs(*_likely_packets(data, order))
+            begin, at = at, runs[order].take(at, offsets)
+            if at > begin:
+                continue
         if kind in PACKETS or kind in NO_PACKETS:
             offsets.append(at)
         elif kind == 1:
-            interfaces.append((len(offsets), *_interface(buffer, at, size, order)))
+            interfaces.extend((len(offsets), *_interface(buffer, at, size, order)))
         if kind in (SECTION, 1):
             heads.append(data[at:at + size].tobytes())
         at += size
-    if at + 12 > end > at:
-        reading.cut(at, "a block header is cut short")
-    elif at < end and not (kind == SECTION and at > begin):
-        damaged = size < 12 or size & 3
-        reading.cut(at, f"a block claims {size} bytes; the file is damaged from here on" if damaged
-                    else "a block is cut short")
+    if order is None and not at:
+        raise CaptureError(path, 8, "the section header has no byte-order magic")
+    if at < end:
+        reading.cut(at, _why_no_block(end - at, order, size))
+    if not at:
+        raise CaptureError(path, 0, f"no whole block in the file (byte 0: {reading.cuts[0][1]})")
     reading.end, reading.head = at, b"".join(heads)
-    return np.frombuffer(offsets, np.int64), interfaces
+    interfaces.extend((len(offsets), -1, 0, 0, 0))
+    return np.frombuffer(offsets, np.int64), _Sections(sections, interfaces)
+
+
+def _why_no_block(left, order, size):
+    """Why the last `left` bytes hold no whole block, where one claims `size`."""
+    if left < 12:
+        return "a block header is cut short"
+    if order is None:
+        return "a section header has no byte-order magic"
+    damaged = size < 12 or size & 3
+    return f"a block claims {size} bytes; the file is damaged from here on" if damaged else "a block is cut short"
 
 
 def _likely_packets(data, order):
@@ -532,45 +609,52 @@ def _likely_packets(data, order):
 
 
 def _interface(buffer, at, size, order):
-    """(link type, snap length, time stamps per second, offset in s) of an Interface Description Block."""
+    """(link type, snap length, resolution of the clock, its offset in s) of an Interface Description Block."""
     link, snap = struct.unpack_from(order + "HxxI", buffer, at + 8) if size >= 20 else (-1, 0)
-    resolution, offset, option = 6, 0, at + 16
+    found, option = {}, at + 16
     while option + 4 <= at + size - 4:
         code, length = struct.unpack_from(order + "HH", buffer, option)
         if code == 0 or option + 4 + length > at + size - 4:
             break
-        if code == 9 and length >= 1:
-            resolution = buffer[option + 4]
-        if code == 14 and length >= 8:
-            offset = struct.unpack_from(order + "q", buffer, option + 4)[0]
+        if length >= CLOCK_OPTIONS.get(code, LARGEST_FRAME):
+            found.setdefault(code, option + 4)
         option += 4 + (length + 3) // 4 * 4
-    per_second = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10 ** resolution
-    return link, snap, per_second, offset
+    resolution = buffer[found[RESOLUTION]] if RESOLUTION in found else 6
+    return link, snap, resolution, struct.unpack_from(order + "q", buffer, found[OFFSET])[0] if OFFSET in found else 0
 
 
-def _packets(data, offsets, first, order, interfaces):
+def _in_order(data, at, dtype, big):
+    """As `_structures`; `big`: whether the byte order is big-endian, of all or of each."""
+    if np.all(big) or not np.any(big):
+        return _structures(data, at, dtype.newbyteorder(">" if np.any(big) else "<"))
+    found = _structures(data, at, dtype.newbyteorder("<"))
+    found[big] = _structures(data, at[big], dtype.newbyteorder(">"))
+    return found
+
+
+def _packets(data, offsets, first, sections):
     """The frames of the blocks at `offsets`, as in `_frames`, as far as they are sound; and why no further.
 
-    `first`: how many blocks there are before these in the section.
+    `first`: how many blocks with frames there are before these.
     """
-    block = _structures(data, offsets, BLOCK.newbyteorder(order))
+    section = sections.of(first, first + len(offsets) - 1)
+    base, big = sections.base[section], sections.big[section]
+    block = _in_order(data, offsets, BLOCK, big)
     only_enhanced = ((block["kind"] == ENHANCED) & (block["size"] >= BLOCK.itemsize + PACKET.itemsize + 4)).all()
-    fields = (_enhanced if only_enhanced else _of_any_kind)(data, offsets, order, block, interfaces)
+    fields = (_enhanced if only_enhanced else _of_any_kind)(data, offsets, big, block, sections.snap[base])
     number, bare, captured = fields.number, fields.bare, fields.captured
-    known = number < sum(before <= first for before, *_ in interfaces)
-    if not known.all():
-        described = np.array([before for before, *_ in interfaces] or [0])
-        known = (number < len(interfaces)) & (
-            described[np.minimum(number, len(described) - 1)] <= first + np.arange(len(block)))
-    link = np.array([link for _, link, *_ in interfaces] or [-1])[np.where(known, number, 0)]
+    known, interface = number < sections.count[section], np.minimum(base + number, len(sections.before) - 1)
+    if (interface >= np.searchsorted(sections.before, first, "right")).any():
+        known &= sections.before[interface] <= first + np.arange(len(block))
+    link = sections.link[interface]
     room = block["size"].astype(np.int64) - fields.header - 4
     faulty = (room < 0) | ~(known | bare) | (captured > room)
     sound = int(np.argmax(faulty)) if faulty.any() else len(offsets)
     timeless = bare | fields.stampless
-    part = {"at": offsets + fields.header, "captured": captured, "length": fields.length, "timeless": bare,
-            "link": np.where(bare, -block["kind"].astype(np.int64), link) if bare.any() else link}
+    part = {"at": offsets + fields.header, "captured": captured, "length": np.maximum(fields.length, captured),
+            "timeless": bare, "link": np.where(bare, -block["kind"].astype(np.int64), link) if bare.any() else link}
     part = {name: column[:sound] for name, column in part.items()}
-    part["time_ns"] = _time_ns(fields.packet[:sound], number[:sound], timeless[:sound], interfaces)
+    part["time_ns"] = _time_ns(fields.packet[:sound], interface[:sound], timeless[:sound], sections)
     if sound == len(offsets):
         return part, None
     if room[sound] < 0:
@@ -581,44 +665,47 @@ def _packets(data, offsets, first, order, interfaces):
                                        "the file is damaged from here on")
 
 
-def _enhanced(data, offsets, order, block, interfaces):
+def _enhanced(data, offsets, big, block, snap):
     """What Enhanced Packet Blocks say; `bare`: no packet but a record of another kind; `stampless`: has no time stamp."""
-    packet = _structures(data, offsets + BLOCK.itemsize, PACKET.newbyteorder(order))
+    packet = _in_order(data, offsets + BLOCK.itemsize, PACKET, big)
     no = np.zeros(len(block), bool)
     return SimpleNamespace(
         header=BLOCK.itemsize + PACKET.itemsize, packet=packet, number=block["interface"].astype(np.int64), bare=no,
         stampless=no, length=packet["length"].astype(np.int64), captured=packet["captured"].astype(np.int64))
 
 
-def _of_any_kind(data, offsets, order, block, interfaces):
+def _of_any_kind(data, offsets, big, block, snap):
     """As `_enhanced`, for packet blocks of all kinds; a Simple Packet Block is cut at the snap length of interface 0."""
     kind, size, simple = block["kind"], block["size"].astype(np.int64), block["kind"] == SIMPLE
     bare = ~np.isin(kind, PACKETS)
     header = np.select([simple, bare], [12, 8], BLOCK.itemsize + PACKET.itemsize)
-    packet, rows = np.zeros(len(block), PACKET), np.flatnonzero((size >= header + 4) & ~simple & ~bare)
-    packet[rows] = _structures(data, offsets[rows] + BLOCK.itemsize, PACKET.newbyteorder(order))
-    number = np.where(kind == OBSOLETE, block["interface"] >> (16 * (order == ">")) & 0xFFFF, block["interface"])
+    packet, stamped = np.zeros(len(block), PACKET), (size >= header + 4) & ~simple & ~bare
+    packet[stamped] = _in_order(data, offsets[stamped] + BLOCK.itemsize, PACKET, np.broadcast_to(big, len(block))[stamped])
+    number = np.where(kind == OBSOLETE, block["interface"] >> np.where(big, 16, 0) & 0xFFFF, block["interface"])
     length = np.select([simple, bare], [block["interface"], size - 12], packet["length"]).astype(np.int64)
-    snap = interfaces[0][2] if interfaces else 0
-    snapped = np.minimum(snap, length) if snap > 0 else length
+    snapped = np.where(snap > 0, np.minimum(snap, length), length)
     captured = np.select([simple, bare], [np.minimum(snapped, size - 16), size - 12], packet["captured"])
     return SimpleNamespace(
         header=header, packet=packet, number=np.where(simple | bare, 0, number).astype(np.int64), bare=bare,
         stampless=simple, length=length, captured=captured.astype(np.int64))
 
 
-def _time_ns(packet, number, stampless, interfaces):
+def _time_ns(packet, interface, stampless, sections):
     """The time stamps of packet blocks in ns since 1970; 0 where there is none, or none that 64 bits hold."""
-    ticks = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"]
-    time_ns, of_interfaces = np.zeros(len(packet), np.int64), _distinct(number[~stampless]).tolist()
-    for index in of_interfaces:
-        _, _, _, per_second, offset = interfaces[index]
-        alone = len(of_interfaces) == 1 and not stampless.any()
-        rows = slice(None) if alone else np.flatnonzero((number == index) & ~stampless)
-        if 1_000_000_000 % per_second == 0 and not offset and int(ticks[rows].max()) < (1 << 63) * per_second // 10 ** 9:
+    ticks, time_ns = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"], np.zeros(len(packet), np.int64)
+    clock = interface[:1] if (interface == interface[:1]).all() else interface
+    resolution, offset = sections.resolution[clock], np.broadcast_to(sections.offset[clock], len(packet))
+    found = _distinct(resolution).tolist()
+    for number in found:
+        per_second = 2 ** (number & 0x7F) if number & 0x80 else 10 ** number
+        alone = len(found) == 1 and not stampless.any()
+        rows = slice(None) if alone else np.flatnonzero((resolution == number) & ~stampless)
+        whole = 1_000_000_000 % per_second == 0 and not offset[rows].any()
+        if whole and int(ticks[rows].max(initial=0)) < (1 << 63) * per_second // 10 ** 9:
             time_ns[rows] = ticks[rows].astype(np.int64) * (1_000_000_000 // per_second)
             continue
-        exact = (int(tick) * 1_000_000_000 // per_second + offset * 1_000_000_000 for tick in ticks[rows].tolist())
+        exact = (tick * 1_000_000_000 // per_second + seconds * 1_000_000_000
+                 for tick, seconds in zip(ticks[rows].tolist(), offset[rows].tolist()))
         time_ns[rows] = [time if abs(time) < 1 << 63 else 0 for time in exact]
     return time_ns
 
@@ -685,7 +772,7 @@ def _decode(data, frames, first):
     offset_flags = tcp["offset_flags"].astype(np.int64)
     header_length = (offset_flags >> 12) * 4
     sound = header_length >= TCP_LENGTH
-    flags = np.where(sound, offset_flags & 0x1FF, 0)
+    flags = np.where(sound, offset_flags & ALL_FLAGS, (offset_flags & (SYN | ACK)) << BEHIND)
     payload_at = np.where(sound, np.minimum(left.at + header_length, left.wire_end), left.wire_end)
     length = left.wire_end - payload_at
     options = left.at + TCP_LENGTH, np.minimum(payload_at, left.end)
@@ -768,26 +855,8 @@ def _pass_link(left):
     left.keep(np.isin(left.link, list(LINKS)), _link_name, left.link)
     left.ethertype = np.full(len(left.at), NO_IP)
     for link in _distinct(left.link).tolist():
-        kind = LINKS[link]
-        if kind in WRAPPED_LINKS:
-            left.ethertype[left.link == link] = WRAPPED_LINKS[kind]
-            continue
-        dtype = SIMPLE_LINKS[kind]
-        left.keep((left.link != link) | (left.at + dtype.itemsize <= left.end), "cut inside the link header")
-        rows = np.flatnonzero(left.link == link)
-        header = left.header(dtype, rows)
-        if kind == "raw":
-            left.ethertype[rows] = _of_version(header["version_ihl"])
-            continue
-        left.ethertype[rows] = _family(header["family"]) if kind == "loopback" else header["type"]
-        left.at[rows] += dtype.itemsize
+        left.ethertype[left.link == link] = LINKS[link]
     _pass_wrappers(left)
-
-
-def _family(family):
-    """Ether types for the address families of BSD loopback headers, whose byte order is the writer's own."""
-    family = np.where(family > 0xFFFF, family.astype(np.uint32).byteswap(), family)
-    return np.select([family == number for number in FAMILIES], list(FAMILIES.values()), 0)
 
 
 def _link_name(link):
@@ -801,11 +870,13 @@ def _of_version(version_ihl):
 
 def _pass_wrappers(left):
     """Move every frame past all that stands between its link header and IP, and leave those that carry IP."""
-    unwrapped = []
+    unwrapped, depth = [], 0
     while not (ip := np.isin(left.ethertype, (0x0800, 0x86DD))).all():
         if ip.any():
             unwrapped.append(left.take(ip))
         left.keep(np.isin(left.ethertype, list(WRAPPERS)), _ethertype_name, left.ethertype)
+        left.keep(np.full(len(left.at), depth < DEEPEST), TOO_DEEP)
+        depth += 1
         for kind, (dtype, name, unwrap) in WRAPPERS.items():
             if not (left.ethertype == kind).any():
                 continue
@@ -813,6 +884,55 @@ def _pass_wrappers(left):
             rows = np.flatnonzero(left.ethertype == kind)
             unwrap(left, rows, left.header(dtype, rows))
     left.put(*unwrapped)
+
+
+def _byte(left, rows):
+    """The byte at `at` of each of `rows`; 0 where the frame has ended."""
+    at = left.at[rows]
+    return left.data[np.where(at < left.end[rows], at, 0)] * (at < left.end[rows])
+
+
+def _into(kind):
+    """What moves frames past a header of which nothing but its size counts, to `kind`."""
+    def unwrap(left, rows, header):
+        left.at[rows] += header.dtype.itemsize
+        left.ethertype[rows] = kind
+    return unwrap
+
+
+def _pass_raw(left, rows, header):
+    left.ethertype[rows] = _of_version(header["version_ihl"])
+
+
+def _pass_loopback(left, rows, header):
+    """BSD loopback: an address family, in the writer's byte order, or an ether type; or PPP."""
+    family = header["family"].astype(np.int64)
+    framed = family >> 16 == 0xFF03
+    family = np.where(family > 0xFFFF, header["family"].astype(np.uint32).byteswap(), family)
+    typed = (family > LARGEST_802_3) & (family <= 0xFFFF)
+    left.at[rows] += np.where(framed, 0, header.dtype.itemsize)
+    left.ethertype[rows] = np.select([framed, typed, *[family == number for number in FAMILIES]],
+                                     [IN_PPP, family, *FAMILIES.values()], NO_IP)
+
+
+def _pass_cooked(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = header["type"]
+
+
+def _pass_token_ring(left, rows, header):
+    """Token Ring: the source's first bit tells of routing information, which says how long it is."""
+    routed = header["source"][:, 0] & 0x80 > 0
+    left.at[rows] += header.dtype.itemsize - 1 + np.where(routed, header["routing"] & 0x1F, 0)
+    left.ethertype[rows] = np.where(header["control"] & 0xC0 == 0x40, IN_LOGICAL_LINK, NO_IP)
+
+
+def _pass_nflog_part(left, rows, header):
+    """Linux's netfilter log: parts of a type and a length, padded to words; one is the packet."""
+    length, payload = header["length"].astype(np.int64), header["type"] == NFLOG_PAYLOAD
+    _end_at(left, rows[payload], (left.at[rows] + length)[payload])
+    left.at[rows] += np.where(payload, header.dtype.itemsize, np.maximum(length + 3 & ~3, header.dtype.itemsize))
+    left.ethertype[rows] = np.where(payload, _of_version(_byte(left, rows)), IN_NFLOG_PART)
 
 
 def _pass_typed(left, rows, header):
@@ -880,16 +1000,26 @@ def _pass_label(left, rows, header):
 
 
 def _pass_gre(left, rows, header):
-    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637)."""
+    """GRE: check sum, key and numbers are there where the flags say so (RFC 2784, 2890, 2637); ERSPAN I has no header."""
     flags = header["flags_version"]
     optional = (flags & 0xC000 > 0).astype(np.int64) + (flags & 0x2000 > 0) + (flags & 0x1000 > 0) + (flags & 0x0080 > 0)
     left.at[rows] += header.dtype.itemsize + 4 * optional
-    left.ethertype[rows] = np.where(header["type"] > LARGEST_802_3, header["type"], NO_IP)
+    kind = np.where((header["type"] == ERSPAN_1_2) & (flags & 0x1000 == 0), IN_ETHERNET, header["type"])
+    left.ethertype[rows] = np.where(kind > LARGEST_802_3, kind, NO_IP)
 
 
-def _pass_vxlan(left, rows, header):
-    left.at[rows] += header.dtype.itemsize
+def _pass_erspan(left, rows, header):
+    """ERSPAN II and III, of which the latter's last bit tells of eight bytes more (draft-foschiano-erspan)."""
+    third = header["version_vlan"] >> 12 == 2
+    left.at[rows] += np.where(third, 11, header.dtype.itemsize)
+    left.at[rows] += np.where(third, 1 + 8 * (_byte(left, rows) & 1), 0)
     left.ethertype[rows] = IN_ETHERNET
+
+
+def _pass_vxlan_gpe(left, rows, header):
+    left.at[rows] += header.dtype.itemsize
+    left.ethertype[rows] = np.select([header["next"] == number for number in GPE_PROTOCOLS],
+                                     list(GPE_PROTOCOLS.values()), NO_IP)
 
 
 def _pass_geneve(left, rows, header):
@@ -899,12 +1029,40 @@ def _pass_geneve(left, rows, header):
 
 
 def _pass_gtp(left, rows, header):
-    """GTP-U: a packet of a user, with no extension headers (3GPP TS 29.281)."""
-    numbered = header["flags"] & 0x07 > 0
+    """GTP-U: a packet of a user, maybe behind extension headers (3GPP TS 29.281)."""
+    numbered, extended = header["flags"] & 0x07 > 0, header["flags"] & 0x04 > 0
     _end_at(left, rows, left.at[rows] + header.dtype.itemsize - 1 + header["length"])
-    left.at[rows] += np.where(numbered, 12, header.dtype.itemsize - 1)
-    packet = (header["flags"] & 0xF4 == 0x30) & (header["type"] == 255) & (left.at[rows] < left.end[rows])
-    left.ethertype[rows] = np.where(packet, _of_version(left.data[np.where(packet, left.at[rows], 0)]), NO_IP)
+    left.at[rows] += np.where(numbered, 11, header.dtype.itemsize - 1)
+    extended &= _byte(left, rows) > 0
+    left.at[rows] += numbered
+    packet = (header["flags"] & 0xF0 == 0x30) & (header["type"] == 255)
+    left.ethertype[rows] = np.select([~packet, extended], [NO_IP, IN_GTP_EXTENSION], _of_version(_byte(left, rows)))
+
+
+def _pass_gtp_extension(left, rows, header):
+    """A length in words, and in its last byte what follows."""
+    size = 4 * header["length"].astype(np.int64)
+    left.at[rows] += size - 1
+    extended = _byte(left, rows) > 0
+    left.at[rows] += 1
+    left.ethertype[rows] = np.select([size == 0, extended], [NO_IP, IN_GTP_EXTENSION], _of_version(_byte(left, rows)))
+
+
+def _pass_l2tp(left, rows, header):
+    """L2TP: length, numbers and an offset are there where the flags say so (RFC 2661)."""
+    flags = header["flags_version"].astype(np.int64)
+    sized, numbered, offset = flags & 0x4000 > 0, flags & 0x0800 > 0, flags & 0x0200 > 0
+    _end_at(left, rows[sized], (left.at[rows] + header["length"])[sized])
+    left.at[rows] += header.dtype.itemsize + 2 * sized + 4 * numbered + offset
+    left.at[rows] += np.where(offset, _byte(left, rows).astype(np.int64) + 1, 0)
+    left.ethertype[rows] = np.where(flags & 0x800F == 2, IN_PPP, NO_IP)
+
+
+def _pass_teredo(left, rows, header):
+    """Teredo: IPv6, maybe behind an authentication or the origin's address (RFC 4380)."""
+    kind, size = header["kind"], 13 + header["client"].astype(np.int64) + header["authentication"]
+    left.at[rows] += np.select([kind == 0, kind == 1], [8, size], 0)
+    left.ethertype[rows] = np.select([kind <= 1, kind >> 12 == 6], [IN_TEREDO, 0x86DD], NO_IP)
 
 
 WRAPPERS = {
@@ -915,8 +1073,16 @@ WRAPPERS = {
     IN_CISCO_HDLC: (CISCO_HDLC, "link header", _pass_cisco_hdlc), IN_PPP: (PPP, "PPP header", _pass_ppp),
     IN_PPPOE: (PPPOE, "PPPoE header", _pass_pppoe), 0x8847: (MPLS, "MPLS label", _pass_label),
     0x8848: (MPLS, "MPLS label", _pass_label), IN_GRE: (GRE, "GRE header", _pass_gre),
-    IN_VXLAN: (VXLAN, "VXLAN header", _pass_vxlan), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
-    IN_GTP: (GTP, "GTP header", _pass_gtp)}
+    IN_VXLAN: (VXLAN, "VXLAN header", _into(IN_ETHERNET)), IN_GENEVE: (GENEVE, "Geneve header", _pass_geneve),
+    IN_GTP: (GTP, "GTP header", _pass_gtp), IN_GTP_EXTENSION: (GTP_EXTENSION, "GTP header", _pass_gtp_extension),
+    IN_RAW: (VERSION, "link header", _pass_raw), IN_LOOPBACK: (LOOPBACK, "link header", _pass_loopback),
+    IN_COOKED_1: (COOKED_1, "link header", _pass_cooked), IN_COOKED_2: (COOKED_2, "link header", _pass_cooked),
+    IN_TOKEN_RING: (TOKEN_RING, "link header", _pass_token_ring), IN_NFLOG: (NFLOG, "link header", _into(IN_NFLOG_PART)),
+    IN_NFLOG_PART: (NFLOG_PART, "link header", _pass_nflog_part),
+    IN_DIRECTED_PPP: (DIRECTION, "link header", _into(IN_PPP)), ERSPAN_1_2: (ERSPAN, "ERSPAN header", _pass_erspan),
+    ERSPAN_3: (ERSPAN, "ERSPAN header", _pass_erspan), IN_ETHER_IP: (ETHER_IP, "EtherIP header", _into(IN_ETHERNET)),
+    IN_VXLAN_GPE: (VXLAN, "VXLAN header", _pass_vxlan_gpe), IN_L2TP: (L2TP, "L2TP header", _pass_l2tp),
+    IN_TEREDO: (TEREDO, "Teredo header", _pass_teredo)}
 
 
 def _ethertype_name(kind):
@@ -993,22 +1159,26 @@ def _tunnelled(left):
     numbers, kinds = list(TUNNELS), list(TUNNELS.values())
     carried = np.select([left.protocol == number for number in numbers], kinds, NO_IP)
     rows = np.flatnonzero((left.protocol == 17) & (left.at + UDP.itemsize < left.end))
-    header = left.header(UDP, rows)
-    for port, kind in UDP_PORTS.items():
-        found = rows[(header["dport"] == port) | (header["sport"] == port)]
-        left.at[found] += UDP.itemsize
-        carried[found] = kind
+    header, of_port = left.header(UDP, rows), np.full(1 << 16, NO_IP)
+    of_port[list(UDP_PORTS)] = list(UDP_PORTS.values())
+    lower, higher = (of_port[one(header["sport"], header["dport"])] for one in (np.minimum, np.maximum))
+    found = np.where(lower != NO_IP, lower, higher)
+    left.at[rows] += np.where(found != NO_IP, UDP.itemsize, 0)
+    carried[rows] = found
     return carried
 
 
 def _pass_tunnels(left):
     """Move every frame whose IP packet carries another one on to the innermost."""
-    while (carried := _tunnelled(left)).any():
+    for _ in range(DEEPEST):
+        if not (carried := _tunnelled(left)).any():
+            return
         inner = left.take(carried != NO_IP)
         inner.ethertype = carried[carried != NO_IP]
         _pass_wrappers(inner)
         _pass_ip(inner)
         left.put(inner)
+    left.keep(_tunnelled(left) == NO_IP, TOO_DEEP)
 
 
 def _addresses(left):

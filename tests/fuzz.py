@@ -15,6 +15,10 @@ import zlib
 from pathlib import Path
 from types import FunctionType
 
+from gallery import capture_of_links
+from test_captures import ETHERNET as ETHERNET_FRAMES
+from test_captures import TIMES, VARIANTS, pcap_variant, small_sections
+
 from helpers.captures import CaptureError, read_capture
 from helpers.connections import keepalive_probes
 from helpers.exchanges import exchanges
@@ -297,7 +301,8 @@ def seeds():
     toy = HANDSHAKE + spoken("C", say[0]) + spoken("S", say[1], ack=1 + len(say[0]))
     for frames in (toy, HANDSHAKE + CLOSING, HANDSHAKE + CLOSING + [frame("C", SYN, 99999), frame("C", RST, 2)]):
         found += [pcap(frames), pcap(frames, 0, ">"), pcapng(frames), pcapng(frames, 10**7, ">"), gzip.compress(pcap(frames), mtime=0)]
-    return found
+    variants = [pcap_variant(ETHERNET_FRAMES, *kind) for kind in VARIANTS[:6]]
+    return found + variants + [small_sections(ETHERNET_FRAMES, TIMES), capture_of_links()]
 
 
 def conversations():

@@ -26,7 +26,7 @@ from scapy.utils import rdpcap, wrpcap
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment
 
 from helpers import captures
-from helpers.captures import Capture, CaptureError, read_capture
+from helpers.captures import Capture, CaptureError, read_capture, read_pieces
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
@@ -45,6 +45,23 @@ def pcap(frames, times=None, order="<", unit=1000, link=1, snap=1 << 18, lengths
         time, length = (times or TIMES)[number], lengths[number] if lengths else len(data)
         records.append(struct.pack(order + "IIII", time // 10**9, time % 10**9 // unit, len(data[:snap]), length) + data[:snap])
     return struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snap, link) + b"".join(records)
+
+
+VARIANTS = [(0xA1B2CD34, (2, 4)), (0x1C0001AB, (2, 4)), (0x1C0001AC, (2, 4)), (0xA1B2C3D4, (2, 0)), (0xA1B2C3D4, (2, 2)),
+            (0xA1B2C3D4, (2, 3)), (0xA1B2C3D4, (543, 0)), (0xA1B2CD34, (2, 2))]
+
+
+def pcap_variant(frames, magic, version, order="<", times=None):
+    """A pcap file of another kind, each frame's last byte not captured."""
+    size, data = 16 + 8 * (magic == 0xA1B2CD34), struct.pack(order + "IHHiIII", magic, *version, 0, 0, 1 << 18, 1)
+    if magic >> 16 == 0x1C00:
+        data += struct.pack(order + "I", sum(size + len(frame) - 1 for frame in frames))
+    for number, (frame, time) in enumerate(zip(frames, times or TIMES)):
+        swapped = version in ((2, 0), (2, 2), (543, 0)) or version == (2, 3) and number % 2
+        lengths = (len(frame), len(frame) - 1) if swapped else (len(frame) - 1, len(frame))
+        record = struct.pack(order + "IIIIIHBB", time // 10**9, time % 10**9 // 1000, *lengths, 1, 0x0800, 0, 0)
+        data += record[:size] + frame[:-1]
+    return data
 
 
 def block(kind, body, order="<"):
@@ -130,6 +147,31 @@ def test_pcap_orders_and_clocks(tmp_path, expected, order, unit):
     pd.testing.assert_frame_equal(read(tmp_path, pcap(ETHERNET, order=order, unit=unit)).segments, expected)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("magic, version", VARIANTS)
+def test_pcap_variants(tmp_path, expected, magic, version, order):
+    """Records with longer headers, and with the two lengths the other way round, whole and in pieces."""
+    whole = pcap_variant(ETHERNET, magic, version, order)
+    capture = read(tmp_path, whole)
+    pd.testing.assert_frame_equal(capture.segments, expected)
+    assert capture.cut is None and capture.payload(4) == b"GET / HTTP/1.1\r\nHost: x\r\n\r"
+    pieces = list(read_pieces(tmp_path / "toy", 200))
+    assert len(pieces) > 3 and [seq for piece in pieces for seq in piece.segments["seq"]] == expected["seq"].tolist()
+    assert read(tmp_path, whole[:-1]).cut.endswith("frame 10 is cut short")
+    for size in (0, 1, 20):
+        with pytest.raises(CaptureError, match="header is cut short" if size > 4 else "empty|not a pcap"):
+            read(tmp_path, whole[:size])
+
+
+def test_a_length_on_the_wire_below_what_was_captured(tmp_path):
+    """The larger of the two counts, as in Wireshark."""
+    for length in (0, 10, 54):
+        head = struct.pack("<5I", 0, 0, 0, len(ETHERNET[3]), length)
+        for data in (pcap(ETHERNET[3:4], lengths=[length]), section() + interface() + block(6, head + ETHERNET[3])):
+            capture = read(tmp_path, data)
+            assert capture.segments["length"].tolist() == [27] and len(capture.payload(1)) == 27
+
+
 def test_nanoseconds_are_kept(tmp_path):
     times = [EPOCH * 10**9 + 1, EPOCH * 10**9 + 2]
     capture = read(tmp_path, pcap(ETHERNET[:2], times, unit=1))
@@ -159,6 +201,38 @@ def test_pcapng_sections_interfaces_and_blocks(tmp_path, expected):
     data += section(">") + interface(">", link=101) + block(5, bytes(12), ">")
     data += b"".join(packet(frame[14:], time // 1000, ">") for frame, time in zip(ETHERNET[2:], TIMES[2:]))
     pd.testing.assert_frame_equal(read(tmp_path, data).segments, expected)
+
+
+def small_sections(frames, times, orders="<>"):
+    """A pcapng file with a section for each frame, in each byte order in turn, an empty one between; clocks differ."""
+    data = b""
+    for number, (frame, time) in enumerate(zip(frames, times)):
+        order, clock = orders[number % len(orders)], (6, 9, 3)[number % 3]
+        options = option(9, bytes([clock]), order) + option(14, struct.pack(order + "q", number), order)
+        data += section(order) + section(">") + section(order) + interface(order, link=101) + interface(order, options=options)
+        data += packet(frame, (time - number * 10**9) * 10**clock // 10**9, order, number=1)
+    return data
+
+
+@pytest.mark.parametrize("orders", ["<", ">", "<>"])
+@pytest.mark.parametrize("size", [1 << 16, 3])
+def test_pcapng_small_sections(tmp_path, expected, monkeypatch, orders, size):
+    """They are dealt with together; no packet can name an interface of another section, or one that comes later."""
+    monkeypatch.setattr(captures, "CHUNK", size)
+    whole = small_sections(ETHERNET, TIMES, orders)
+    pd.testing.assert_frame_equal(read(tmp_path, whole).segments, expected)
+    pieces = list(read_pieces(tmp_path / "toy", 400))
+    assert len(pieces) > 3 and [seq for piece in pieces for seq in piece.segments["seq"]] == expected["seq"].tolist()
+    for late in (section(), section() + interface()):
+        broken = read(tmp_path, whole + late + packet(ETHERNET[0], 0, number=1) + interface() + whole)
+        assert broken.frames == 10 and broken.cut.startswith(f"byte {len(whole + late)}:") and "names interface 1," in broken.cut
+
+
+def test_the_first_of_an_interface_s_clocks_counts(tmp_path):
+    """As in Wireshark."""
+    options = option(9, b"\x09") + option(9, b"\x03") + option(14, struct.pack("<q", 3600)) + option(14, bytes(8))
+    capture = read(tmp_path, pcapng(per_second=10**9, options=options))
+    assert capture.start == pd.Timestamp(EPOCH + 3600, unit="s", tz="UTC") and capture.end == 1.6
 
 
 @pytest.mark.parametrize("kind, reason", [(9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
@@ -241,7 +315,7 @@ def test_no_capture(tmp_path, data, reason):
     assert error.value.path == str(tmp_path / "toy")
 
 
-@pytest.mark.parametrize("form", ["snoop", "modpcap", "netmon1", "netmon2", "ngsniffer", "ngwsniffer_2_0", "visual", "5views"])
+@pytest.mark.parametrize("form", ["snoop", "netmon1", "netmon2", "ngsniffer", "ngwsniffer_2_0", "visual", "5views"])
 def test_other_captures_are_told_what_to_do(tmp_path, data, form):
     """What editcap writes in another format is refused with the command that, as it says, turns it back."""
     require("editcap")
@@ -310,14 +384,36 @@ LINKS = [
     *[(1, bytes(12) + between + IP4) for between in [
         b"\x88\x64\x11\0\0\1\0\x2f\0\x21", b"\x88\x47\0\0\1\xff", b"\x88\x48\0\0\0\xff\0\0\1\xff", b"\x81\0\0\5\x88\x47\0\0\1\xff",
         b"\0\x35" + SNAP + b"\x08\0", b"\0\x30\6\6\3", b"\x81\0\0\5\0\x35" + SNAP + b"\x08\0"]],
-    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6)]
+    (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\x43\0\x57" + IP6 + b"padding"), (1, bytes(12) + b"\x08\0" + IP6),
+    (0, b"\0\0\x08\0" + IP4), (0, b"\xdd\x86\0\0" + IP6), (0, b"\0\0\x81\0\0\5\x08\0" + IP4), (0, b"\xff\3\0\x21" + IP4),
+    (204, b"\0\xff\3\0\x21" + IP4), (204, b"\1\0\x57" + IP6),
+    (239, b"\2\0\0\5\x31\0\x09\0" + IP4), (239, b"\x0a\0\0\5\x08\0\1\0\x86\xdd\1\0\x06\0\x0a\0a\0\0\0\x45\0\x09\0" + IP6 + b"pad"),
+    (6, b"\x10\x40" + bytes(12) + SNAP + b"\x08\0" + IP4),
+    (6, b"\x10\x40" + bytes(6) + b"\x80" + bytes(5) + b"\6\x30\0\1\0\2" + SNAP + b"\x86\xdd" + IP6)]
 TUNNELS = [
     (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),
     (IP(proto=47), b"\0\0\x08\0", IP4), (IP(proto=47), b"\xb0\0\x86\xdd" + bytes(12), IP6), (IP(proto=47), b"\x20\0\x88\x47\0\0\0\7\0\0\1\xff", IP4),
     (IP(proto=47), b"\x30\x81\x88\x0b\0\x31\0\1" + bytes(8) + b"\xff\x03\0\x21", IP4),
     (IP(proto=47), b"\0\0\x65\x58" + bytes(12) + b"\x81\0\0\5\x08\0", IP4), (IP(proto=51), b"\4\4" + bytes(22), IP4),
     (IP() / UDP(sport=5000, dport=4789), b"\x08" + bytes(7 + 12) + b"\x08\0", IP4), (IPv6() / UDP(sport=50000, dport=6081), b"\2\0\x65\x58" + bytes(4 + 8 + 12) + b"\x86\xdd", IP6),
-    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6)]
+    (IP() / UDP(sport=5000, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4), (IP() / UDP(sport=2152, dport=5000), b"\x32\xff\0\x45" + bytes(8), IP6),
+    *[(IP() / UDP(sport=5000, dport=2152), b"\x34\xff" + struct.pack(">HI", 4 + len(extensions + inner), 1) + b"\0\0\0" + extensions, inner)
+      for extensions, inner in [(b"\0", IP4), (b"\x85\1\x10\0\0", IP4), (b"\xc0\1\1\2\x85\2\x10\0\0\0\0\0\0", IP6)]],
+    (IP() / UDP(sport=4789, dport=2152), b"\x30\xff\0\x2d" + bytes(4), IP4),
+    (IP(proto=137), b"\0\0\1\xff", IP4), (IPv6(nh=137), b"\0\0\0\xff\0\0\1\xff", IP6),
+    (IP() / UDP(sport=50000, dport=6635), b"\0\0\1\xff", IP4),
+    *[(IP() / UDP(sport=1701, dport=1701), flags + between, IP4) for flags, between in [
+        (b"\0\2", bytes(4) + b"\xff\3\0\x21"), (b"\0\2", bytes(4) + b"\0\x21"), (b"\x40\2", b"\0\x39" + bytes(4) + b"\xff\3\0\x21"),
+        (b"\x4a\2", b"\0\x42" + bytes(8) + b"\0\3abc\xff\3\0\x21"), (b"\2\2", bytes(4) + b"\0\0\xff\3\0\x21")]],
+    *[(IP() / UDP(sport=50000, dport=3544), between, IP6) for between in [
+        b"", bytes(8), b"\0\1\0\0" + bytes(9), b"\0\1\2\3abcde" + bytes(9 + 8)]],
+    (IP(proto=97), b"\x30\0" + bytes(12) + b"\x08\0", IP4), (IPv6(nh=97), b"\x30\0" + bytes(12) + b"\x86\xdd", IP6),
+    *[(IP(proto=47), head + bytes(12) + b"\x08\0", IP4) for head in [
+        b"\0\0\x88\xbe", b"\x10\0\x88\xbe\0\0\0\1\x10\0\0\1" + bytes(4), b"\x10\0\x22\xeb\0\0\0\1\x20\0\0\1" + bytes(8),
+        b"\x10\0\x22\xeb\0\0\0\1\x20\0\0\1" + bytes(7) + b"\1" + bytes(8)]],
+    *[(IP() / UDP(sport=5000, dport=4790), b"\x0c\0\0" + bytes([number]) + bytes(4) + between, inner) for number, between, inner in [
+        (1, b"", IP4), (2, b"", IP6), (3, bytes(12) + b"\x08\0", IP4), (5, b"\0\0\1\xff", IP6)]],
+    (IPv6(nh=140), b"\x29\0\x80" + bytes(5), IP6)]
 
 
 @pytest.mark.parametrize("link, frame", LINKS)
@@ -356,6 +452,11 @@ def test_tunnels(tmp_path, outer, between, inner):
     (101, bytes(IP(proto=89) / b"x"), "IP protocol 89"), (1, bytes(10), "cut inside the link header"),
     (1, bytes(12) + b"\x81\x00\x00", "cut inside the VLAN tag"), (101, b"", "cut inside the link header"),
     (101, IP4[:19], "cut inside the IP header"), (101, IP6[:39], "cut inside the IP header"),
+    *[(1, bytes(12) + b"\x88\x47" + bytes(4 * many) + b"\0\0\1\xff" + IP4, "more than 64 headers before TCP") for many in (64, 9999)],
+    (239, b"\2\0\0\5" + bytes(4000), "more than 64 headers before TCP"),
+    (239, b"\2\0\0\5\6\0\1\0\0\0", "cut inside the link header"), (6, b"\x10\0" + bytes(40), "not IP"), (0, b"\1\0\0\1" + IP4, "not IP"),
+    (101, bytes(IP() / UDP(dport=1701) / Raw(b"\xc8\2" + bytes(10))), "not IP"), (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\0" + bytes(5))), "cut inside the Teredo header"),
+    (101, bytes(IP() / UDP(dport=2152) / Raw(b"\x34\xff\0\x35" + bytes(7) + b"\x85\0" + IP4)), "not IP"),
     (1, bytes(12) + b"\x86\xdd" + IP4, "malformed IP header"),
     (101, b"\x44" + IP4[1:], "malformed IP header"), (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
     (101, IP4[:2] + b"\x00\x1e" + IP4[4:], "malformed TCP header"),
@@ -369,6 +470,20 @@ def test_link_type_with_a_frame_check_sequence(tmp_path):
     """The upper bits of pcap's link type say that four more bytes end each frame."""
     capture = one(tmp_path, ETHERNET[3] + b"\1\2\3\4", 1 | 0x44000000)
     assert capture.segments["length"].tolist() == [27]
+
+
+def nested(depth):
+    """An IP packet in `depth` others."""
+    inner = IP4
+    for _ in range(depth):
+        inner = bytes(IP(proto=4) / Raw(inner))
+    return inner
+
+
+def test_the_deepest_that_is_decoded(tmp_path):
+    for link, frame in ((1, bytes(12) + b"\x88\x47" + bytes(4 * 63) + b"\0\0\1\xff" + IP4), (101, nested(64))):
+        assert one(tmp_path, frame, link).payload(1) == b"hello"
+    assert one(tmp_path, nested(65), 101).skipped == {"more than 64 headers before TCP": 1}
 
 
 def test_frames_of_all_kinds_together(tmp_path):
@@ -394,6 +509,16 @@ def test_tcp_headers_that_lie_about_their_length(tmp_path):
     capture = read(tmp_path, pcap([short, long], TIMES, link=101))
     assert capture.skipped == {} and capture.segments["flags"].tolist() == ["", "PA"]
     assert capture.segments["stream"].tolist() == capture.segments["length"].tolist() == [0, 0] and capture.payload(1) == b""
+
+
+def test_a_syn_with_a_short_header_opens_a_stream(tmp_path):
+    """As in Wireshark, although its flags are not believed."""
+    syn = IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1, dport=2, seq=7, flags="S")
+    short, again = syn.copy(), syn.copy()
+    short[TCP].dataofs, short[TCP].seq, again[TCP].seq = 3, 9, 9
+    capture = read(tmp_path, pcap([bytes(packet) for packet in (syn, short, again)], TIMES, link=101))
+    assert capture.segments["stream"].tolist() == [0, 1, 1] and capture.segments["flags"].tolist() == ["S", "", "S"]
+    assert connections(capture)["opened"].notna().tolist() == [True, True]
 
 
 def test_options_of_ip_and_tcp(tmp_path):
@@ -540,7 +665,7 @@ def test_damaged_captures(tmp_path, data, whole):
 
 
 @bounded
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 12, 101, 108, 113, 147, 228, 276]), st.one_of(
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 6, 12, 101, 108, 113, 147, 204, 228, 239, 276]), st.one_of(
     st.binary(max_size=60), st.tuples(st.sampled_from([IP4, IP6, ETHERNET[3]]), st.binary(max_size=30), st.integers(0, 70)).map(
         lambda drawn: drawn[0][:drawn[2]] + drawn[1] + drawn[0][drawn[2] + len(drawn[1]):])), st.integers(0, 2**32 - 1)), max_size=8))
 def test_any_frames(tmp_path, frames):

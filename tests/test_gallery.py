@@ -1,20 +1,25 @@
 """Captures of every kind, whole and mistreated, against what Wireshark says of the same files."""
 
+import random
+import struct
 import subprocess
 
 import pandas as pd
 import pytest
 from conftest import require
 from gallery import capture_of, capture_of_links, conversations, strange_frames
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 from test_against_tshark import BETWEEN, NUMBERS, bits, requests_of, tshark
 from test_against_tshark import requests as requests_of_tshark
+from test_captures import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
 
 from helpers.captures import read_capture
 
 GALLERY = {"conversations": lambda: capture_of(conversations()), "strange frames": lambda: capture_of(strange_frames()), "links": capture_of_links}
 TREATMENTS = {
     "nanosecond pcap": ["-F", "nsecpcap"], "pcap": ["-F", "pcap"], "68 bytes": ["-s", "68"], "96 bytes": ["-s", "96"], "54 bytes": ["-s", "54"],
-    "chopped": ["-C", "-3"], "shifted": ["-t", "-86400.5"], "no duplicates": ["-d"], "errors": ["-E", "0.02", "--seed", "11"]}
+    "modified pcap": ["-F", "modpcap"], "chopped": ["-C", "-3"], "shifted": ["-t", "-86400.5"], "no duplicates": ["-d"], "errors": ["-E", "0.02", "--seed", "11"]}
 
 
 def edited(tmp_path, data, *options):
@@ -23,6 +28,19 @@ def edited(tmp_path, data, *options):
     whole.write_bytes(data)
     subprocess.run(["editcap", *options, whole, path], check=True, capture_output=True)
     return path
+
+
+@pytest.fixture
+def many():
+    """Frames of all conversations, and their times in ns."""
+    frames = conversations()
+    return frames, [EPOCH * 10**9 + 10**6 * number for number in range(len(frames))]
+
+
+def epoch_of(path):
+    """The time of the first frame, in seconds since 1970, as tshark says."""
+    command = ["tshark", "-r", path, "-c", "1", "-T", "fields", "-e", "frame.time_epoch"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def assert_as_tshark(path, http=False):
@@ -53,6 +71,48 @@ def test_gallery(tmp_path, name):
     path.write_bytes(GALLERY[name]())
     capture = assert_as_tshark(path, http=name == "conversations")
     assert len(capture.segments) >= 5
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("magic, version", VARIANTS)
+def test_variants_of_pcap(tmp_path, many, magic, version, order):
+    require("tshark")
+    (tmp_path / "variant").write_bytes(pcap_variant(many[0], magic, version, order, many[1]))
+    assert_as_tshark(tmp_path / "variant")
+
+
+@pytest.mark.parametrize("orders", ["<", "<>"])
+def test_small_sections(tmp_path, many, orders):
+    require("tshark")
+    (tmp_path / "sections").write_bytes(small_sections(*many, orders))
+    assert_as_tshark(tmp_path / "sections")
+
+
+def test_clocks_and_lengths_that_contradict_themselves(tmp_path):
+    """An interface's clock given twice; a length on the wire below what was captured."""
+    require("tshark")
+    options = option(9, b"\x09") + option(9, b"\x03") + option(14, struct.pack("<q", 3600)) + option(14, bytes(8))
+    data = section() + interface(options=options)
+    for number, frame in enumerate(conversations()):
+        data += block(6, struct.pack("<5I", 0, number, number, len(frame), number) + frame)
+    (tmp_path / "odd").write_bytes(data)
+    capture = assert_as_tshark(tmp_path / "odd")
+    assert capture.start == pd.Timestamp(float(epoch_of(tmp_path / "odd")), unit="s", tz="UTC")
+
+
+def test_streams_of_headers_too_short(tmp_path):
+    """SYNs, answers and others between fifty pairs of sockets, one header in four below 20 bytes."""
+    require("tshark")
+    chance, frames = random.Random(5), []
+    for _ in range(1500):
+        ends = [f"10.0.{chance.randrange(50)}.1", "10.0.0.2"]
+        src, dst = ends if chance.random() < 0.5 else ends[::-1]
+        ports = (1000, 80) if src != "10.0.0.2" else (80, 1000)
+        tcp = TCP(sport=ports[0], dport=ports[1], flags=chance.choice(["S", "S", "SA", "A", "FA", "R", "SF", ""]),
+                  seq=chance.choice([0, 1, 100, 101]), ack=chance.choice([0, 1, 2, 101]), dataofs=chance.choice([5] * 9 + [0, 3, 4]))
+        frames.append(bytes(Ether(dst="00:00:00:00:00:02") / IP(src=src, dst=dst) / tcp))
+    (tmp_path / "short").write_bytes(capture_of(frames))
+    assert_as_tshark(tmp_path / "short")
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
