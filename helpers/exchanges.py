@@ -28,7 +28,7 @@ pd.set_option("display.html.use_mathjax", False)
 
 
 class _Grammar(NamedTuple):
-    """How messages look: their first `line`, how it may `begin` in a piece that ends inside it, what a `cut` frame leaves of it.
+    """How messages look: their `line`, how it may `begin` in a piece that ends inside it, what a `cut` frame leaves of it.
 
     `known_line`, `known_begin`: the same where no message is expected, so that other text may stand there. `parts` of a line
     that matches; `framing`: how the message ends, from the first part and the head; `plain`: see `_plain`.
@@ -415,9 +415,9 @@ def _number(text):
 
 
 def _plain(line, parts, framing):
-    """What a text up to its first empty line says as a whole head: the parts of its line, framing, length; None if it is none.
+    """What a text up to an empty line says as a whole head: the parts of its line, framing, length; None if it is none.
 
-    Heads are much the same again and again.
+    Heads are much the same again and again, so this remembers them.
     """
     @lru_cache(HEADS_KNOWN)
     def plain(head):
@@ -427,20 +427,24 @@ def _plain(line, parts, framing):
     return plain
 
 
+def _status(line):
+    return (int(line[1]),)
+
+
 def _grammar(line, begin, cut, known_line, known_begin, parts, framing):
     return _Grammar(line, begin, cut, known_line, known_begin, parts, framing, _plain(line, parts, framing))
 
 
 REQUEST = _grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, KNOWN_BEGIN, re.Match.groups, _request_framing)
-RESPONSE = _grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN, lambda line: (int(line[1]),), _response_framing)
+RESPONSE = _grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN, _status, _response_framing)
 
 
 class _Reader:
     """Reads the messages of a `_Side`, one after the other.
 
     `next`: where the next message should begin, if known; `follows`: whether it does; `lost` turns true where it doesn't.
-    `gap`: whether bytes may be missing before it. `seq`: where the one that was sought begins; `plain`: what it says, if it is
-    whole in its piece and not long, `size`: how many bytes its head has.
+    `gap`: whether bytes may be missing before it. `seq`: where the one that was sought begins; `plain`: what its head says,
+    if that is whole in its piece and not long, `size`: how many bytes it has.
     """
 
     def __init__(self, buffer, side):
@@ -594,7 +598,7 @@ class _Reader:
         return None, None
 
     def _line(self, begin):
-        """Move behind the line that begins at `begin`, and return it: b"" where it was not captured; `told`: when it ended."""
+        """Move behind the line that begins at `begin`, and return it; b"" if it was not captured. `told`: when it ended."""
         line, joined = bytearray(), self.index < self.stop and self.place == begin
         while joined and len(line) <= LARGEST_LINE:
             index, piece = self.index, self._held_piece()
