@@ -28,7 +28,7 @@ pd.set_option("display.html.use_mathjax", False)
 
 
 class _Grammar(NamedTuple):
-    """How messages look: their first `line`, how it may `begin` in a piece that ends inside it, and what a `cut` frame leaves of it.
+    """How messages look: their `line`, how it may `begin` in a piece that ends inside it, what a `cut` frame leaves of it.
 
     `known_line`, `known_begin`: the same where no message is expected, so that other text may stand there. `parts` of a line
     that matches; `framing`: how the message ends, from the first part and the head; `plain`: see `_plain`.
@@ -49,11 +49,12 @@ COLUMNS = {"stream": "int64", "nth": "Int64", "method": "string", "target": "str
            "finished": "Float64", "response_bytes": "Int64"}
 ROW = ("stream", "nth", "method", "target", "version", "requested", "status", "framing", "answered", "finished", "response_bytes")
 UNANSWERED = (None,) * 5
-METHODS = b"""GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH
-    REPORT VERSION-CONTROL CHECKOUT CHECKIN UNCHECKOUT MKWORKSPACE MKACTIVITY BASELINE-CONTROL UPDATE LABEL MERGE ACL BIND UNBIND
-    REBIND LINK UNLINK ORDERPATCH SUBSCRIBE UNSUBSCRIBE NOTIFY POLL M-SEARCH BCOPY BDELETE BMOVE BPROPFIND BPROPPATCH CCM_POST
-    RPC_CONNECT RPC_IN_DATA RPC_OUT_DATA SSTP_DUPLEX_POST""".split()
-KNOWN, PARTS = (b"|".join(texts) for texts in (METHODS, sorted({name[:end + 1] for name in METHODS for end in range(len(name))})))
+METHODS = b"""GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK
+    SEARCH REPORT VERSION-CONTROL CHECKOUT CHECKIN UNCHECKOUT MKWORKSPACE MKACTIVITY BASELINE-CONTROL UPDATE LABEL MERGE ACL
+    BIND UNBIND REBIND LINK UNLINK ORDERPATCH SUBSCRIBE UNSUBSCRIBE NOTIFY POLL M-SEARCH BCOPY BDELETE BMOVE BPROPFIND
+    BPROPPATCH CCM_POST RPC_CONNECT RPC_IN_DATA RPC_OUT_DATA SSTP_DUPLEX_POST""".split()
+KNOWN = b"|".join(METHODS)
+PARTS = b"|".join(sorted({name[:end] for name in METHODS for end in range(1, len(name) + 1)}))
 OTHER = rb"[A-Z][0-9A-Z_-]{0,31}(?= (?:/|\* |[A-Za-z][0-9A-Za-z+.-]*://))"
 REQUEST_LINE, KNOWN_LINE = (re.compile(rb"(" + method + rb") ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)[ \t]*\r?\n") for method in (
     KNOWN + rb"|" + OTHER, KNOWN))
@@ -222,12 +223,13 @@ def _exchanges_of(sides, buffer, first):
             if request.seq >= end:
                 break
             answer, texts = answers.get(number), _texts if len(request.line[1]) < LARGEST_KNOWN else _texts.__wrapped__
+            size = None if answer is None or answer.end is None else answer.end - answer.seq
             yield (stream, request.number, *texts(request.line), request.begun, *(UNANSWERED if answer is None else (
-                answer.line[0], answer.framing, answer.begun, answer.ended, None if answer.end is None else answer.end - answer.seq)))
+                answer.line[0], answer.framing, answer.begun, answer.ended, size)))
 
 
 def _greeted(side, peer, buffer):
-    """Whether the peer spoke first, and no HTTP, as servers of mail, files and chat do; False where the begin isn't known."""
+    """Whether the peer is known to have spoken first, and no HTTP, as servers of mail, files and chat do."""
     if peer is None or peer.pieces.time[peer.start] >= side.pieces.time[side.start]:
         return False
     if side.first is None or peer.first != peer.pieces.seq[peer.start]:
@@ -368,7 +370,7 @@ class _Doubt:
     def _unseen(self, asked, ack):
         """Whether `ack` leaves room for a request that was not captured, behind the one that is `asked`."""
         end, following = self.requests[asked].end, self.requests[asked + 1:asked + 2]
-        return end is not None and ack >= end + len(SHORTEST) and all(request.gap for request in following)
+        return (end is None or ack >= end + len(SHORTEST)) and all(request.gap for request in following)
 
 
 def _request_framing(method, head):
@@ -404,14 +406,18 @@ def _framing_headers(head):
     lists = {b"content-length": [], b"transfer-encoding": []}
     for name, value in FRAMING.findall(FOLD.sub(b" ", head) if FOLD.search(head) else head):
         lists[name.lower()] += [item for part in value.lower().split(b",") if (item := part.strip())] or [b""]
-    lengths = {int(text[-18:]) if text.isdigit() and not text[:-18].strip(b"0") else INVALID for text in lists[b"content-length"]}
+    lengths = {_number(text) for text in lists[b"content-length"]}
     return lists[b"transfer-encoding"], (lengths.pop() if len(lengths) == 1 else INVALID if lengths else None)
 
 
-def _plain(line, parts, framing):
-    """What a text up to its first empty line says as a whole head: the parts of its line, framing, length; None if it is none.
+def _number(text):
+    return int(text[-18:]) if text.isdigit() and not text[:-18].strip(b"0") else INVALID
 
-    Heads are much the same again and again.
+
+def _plain(line, parts, framing):
+    """What a text up to an empty line says as a whole head: the parts of its line, framing, length; None if it is none.
+
+    Heads are much the same again and again, so this remembers them.
     """
     @lru_cache(HEADS_KNOWN)
     def plain(head):
@@ -421,20 +427,24 @@ def _plain(line, parts, framing):
     return plain
 
 
+def _status(line):
+    return (int(line[1]),)
+
+
 def _grammar(line, begin, cut, known_line, known_begin, parts, framing):
     return _Grammar(line, begin, cut, known_line, known_begin, parts, framing, _plain(line, parts, framing))
 
 
 REQUEST = _grammar(REQUEST_LINE, REQUEST_BEGIN, REQUEST_CUT, KNOWN_LINE, KNOWN_BEGIN, re.Match.groups, _request_framing)
-RESPONSE = _grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN, lambda line: (int(line[1]),), _response_framing)
+RESPONSE = _grammar(STATUS_LINE, STATUS_BEGIN, STATUS_CUT, STATUS_LINE, STATUS_BEGIN, _status, _response_framing)
 
 
 class _Reader:
     """Reads the messages of a `_Side`, one after the other.
 
     `next`: where the next message should begin, if known; `follows`: whether it does; `lost` turns true where it doesn't.
-    `gap`: whether bytes may be missing before it. `seq`: where the one that was sought begins; `plain`: what it says, if it is
-    whole in its piece and not long, `size`: how many bytes its head has.
+    `gap`: whether bytes may be missing before it. `seq`: where the one that was sought begins; `plain`: what its head says,
+    if that is whole in its piece and not long, `size`: how many bytes it has.
     """
 
     def __init__(self, buffer, side):
@@ -588,7 +598,7 @@ class _Reader:
         return None, None
 
     def _line(self, begin):
-        """Move behind the line that begins at `begin`, and return it: b"" where it was not captured; `told`: when it ended."""
+        """Move behind the line that begins at `begin`, and return it; b"" if it was not captured. `told`: when it ended."""
         line, joined = bytearray(), self.index < self.stop and self.place == begin
         while joined and len(line) <= LARGEST_LINE:
             index, piece = self.index, self._held_piece()
