@@ -44,6 +44,9 @@ GTP = np.dtype([("flags", "u1"), ("type", "u1"), ("length", ">u2"), ("endpoint",
 GTP_EXTENSION = np.dtype([("length", "u1")])
 L2TP = np.dtype([("flags_version", ">u2"), ("length", ">u2"), ("session", ">u2")])
 TEREDO = np.dtype([("kind", ">u2"), ("client", "u1"), ("authentication", "u1")])
+INFINIBAND = np.dtype([("resource", "V40"), ("type", ">u2"), ("reserved", ">u2")])
+FABRIC_PATH = np.dtype([("forwarding_tag", ">u2")])
+PER_PACKET = np.dtype([("version", "u1"), ("flags", "u1"), ("length", "<u2"), ("link", "<u4")])
 COOKED_1 = np.dtype([("packet_type", ">u2"), ("hardware", ">u2"), ("address_length", ">u2"),
                      ("address", "u1", 8), ("type", ">u2")])
 COOKED_2 = np.dtype([("type", ">u2"), ("reserved", ">u2"), ("interface", ">u4"), ("hardware", ">u2"),
@@ -68,12 +71,12 @@ IN_ETHERNET, IN_PPP, IN_PPPOE, IN_LOGICAL_LINK = 0x6558, 0x880B, 0x8864, 4
 NO_IP, IEEE_802_3, IEEE_802_11, OTHER_PPP = 0, 1, 2, 1 << 17
 (IN_CISCO_HDLC, IN_RADIOTAP, IN_WIRELESS, IN_GRE, IN_GTP, IN_GTP_EXTENSION, IN_VXLAN, IN_VXLAN_GPE, IN_GENEVE, IN_RAW,
  IN_LOOPBACK, IN_COOKED_1, IN_COOKED_2, IN_TOKEN_RING, IN_NFLOG, IN_NFLOG_PART, IN_DIRECTED_PPP, IN_L2TP, IN_TEREDO,
- IN_ETHER_IP) = (1 << 16 | number for number in range(20))
+ IN_ETHER_IP, IN_INFINIBAND, IN_PER_PACKET) = (1 << 16 | number for number in range(22))
 ERSPAN_1_2, ERSPAN_3 = 0x88BE, 0x22EB
 LARGEST_802_3 = 1500
 LINKS = {0: IN_LOOPBACK, 1: IN_ETHERNET, 6: IN_TOKEN_RING, 9: IN_PPP, 12: IN_RAW, 14: IN_RAW, 50: IN_PPP, 51: IN_PPPOE,
          101: IN_RAW, 104: IN_CISCO_HDLC, 105: IN_WIRELESS, 108: IN_LOOPBACK, 113: IN_COOKED_1, 127: IN_RADIOTAP,
-         204: IN_DIRECTED_PPP, 228: IN_RAW, 229: IN_RAW, 239: IN_NFLOG, 276: IN_COOKED_2}
+         192: IN_PER_PACKET, 204: IN_DIRECTED_PPP, 228: IN_RAW, 229: IN_RAW, 239: IN_NFLOG, 242: IN_INFINIBAND, 276: IN_COOKED_2}
 TUNNELS = {4: 0x0800, 41: 0x86DD, 47: IN_GRE, 97: IN_ETHER_IP, 137: 0x8847}
 UDP_PORTS = {1701: IN_L2TP, 2152: IN_GTP, 3544: IN_TEREDO, 4789: IN_VXLAN, 4790: IN_VXLAN_GPE, 6081: IN_GENEVE, 6635: 0x8847}
 GPE_PROTOCOLS = {1: 0x0800, 2: 0x86DD, 3: IN_ETHERNET, 5: 0x8847}
@@ -87,7 +90,7 @@ FIRST_LENGTH, SECOND_LENGTH, SMALLER_LENGTH = (8,), (12,), (8, 12)
 SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
 ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-RESOLUTION, OFFSET = 9, 14
+RESOLUTION, OFFSET, TOO_FAR = 9, 14, np.iinfo(np.int64).min
 CLOCK_OPTIONS = {RESOLUTION: 1, OFFSET: 8}
 FRAME = np.dtype([("at", "i8"), ("captured", "u4"), ("time_ns", "i8"), ("timeless", "?")])
 SEGMENT = np.dtype([
@@ -121,7 +124,7 @@ class Capture:
     """A capture file in memory.
 
     `segments`: one row per TCP segment, index `frame` (1-based, as in Wireshark): `time` (seconds since
-    the first frame), `stream` (as `tcp.stream`), `host` (`client` sent the SYN, `server` answered it, missing
+    the first frame), `stream` (as `tcp.stream`, which also counts TCP that ICMP quotes), `host` (`client` sent the SYN, `server` answered it, missing
     where no SYN was captured), `src`, `sport`, `dst`, `dport`, `seq`, `ack` (raw), `flags` (letters of
     `FSRPAUECN`), `length` (payload bytes on the wire). Where IP carries IP, the innermost addresses count. A TCP header that
     claims less than 20 bytes belongs to its stream, as in Wireshark, but has no flags and no payload.
@@ -204,11 +207,12 @@ def _read(path, data, damage=None):
 class _Reading:
     """How far the frames of some bytes have been read: `end`; `cuts`: where and why no further.
 
-    `found`: how many frames there are, at most, as far as has been seen. `head`: the bytes that must stand before the rest
+    `found`: how many frames there are, at most, as far as has been seen; `before`: how many in the pieces before. `head`: the bytes that must stand before the rest
     for it to be read: the file's header, or the section's and its interfaces'.
     """
 
     found: int = 0
+    before: int = 0
     end: int = 0
     cuts: list = field(default_factory=list)
     head: bytes = b""
@@ -232,17 +236,18 @@ def read_pieces(path, size):
 
 
 def _pieces(path, file, size):
-    head, rest, base, damage, over = b"", b"", 0, None, False
+    head, rest, base, damage, over, frames = b"", b"", 0, None, False, 0
     while not over:
         try:
             new = file.read(size)
         except (EOFError, OSError, zlib.error) as error:
             new, damage = b"", f"the gzip data are damaged ({error})"
         over = not new
-        data, reading = np.frombuffer(head + rest + new, np.uint8), _Reading()
+        data, reading = np.frombuffer(head + rest + new, np.uint8), _Reading(before=frames)
         if over and not rest and base:
             break
         chunks = list(_frames(path, data, reading))
+        frames += reading.found
         unread = data[reading.end:]
         over |= any(not reason.endswith("cut short") for _, reason in reading.cuts) or len(unread) > max(size, SLAB)
         if not over:
@@ -457,7 +462,7 @@ def _records(data, layout, reading):
     elif at < end and captured > LARGEST_FRAME:
         reading.cut(at, f"a record claims {captured} bytes; the file is damaged from here on")
     elif at < end:
-        reading.cut(at, f"frame {len(offsets) + 1} is cut short")
+        reading.cut(at, f"frame {reading.before + len(offsets) + 1} is cut short")
     reading.end, reading.head = at, data[:layout.head].tobytes()
     return np.frombuffer(offsets, np.int64)
 
@@ -655,6 +660,8 @@ def _packets(data, offsets, first, sections):
             "timeless": bare, "link": np.where(bare, -block["kind"].astype(np.int64), link) if bare.any() else link}
     part = {name: column[:sound] for name, column in part.items()}
     part["time_ns"] = _time_ns(fields.packet[:sound], interface[:sound], timeless[:sound], sections)
+    part["timeless"] = part["timeless"] | (part["time_ns"] == TOO_FAR)
+    part["time_ns"][part["timeless"]] = 0
     if sound == len(offsets):
         return part, None
     if room[sound] < 0:
@@ -691,7 +698,7 @@ def _of_any_kind(data, offsets, big, block, snap):
 
 
 def _time_ns(packet, interface, stampless, sections):
-    """The time stamps of packet blocks in ns since 1970; 0 where there is none, or none that 64 bits hold."""
+    """The time stamps of packet blocks in ns since 1970; 0 where there is none, `TOO_FAR` where 64 bits don't hold it."""
     ticks, time_ns = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"], np.zeros(len(packet), np.int64)
     clock = interface[:1] if (interface == interface[:1]).all() else interface
     resolution, offset = sections.resolution[clock], np.broadcast_to(sections.offset[clock], len(packet))
@@ -706,7 +713,7 @@ def _time_ns(packet, interface, stampless, sections):
             continue
         exact = (tick * 1_000_000_000 // per_second + seconds * 1_000_000_000
                  for tick, seconds in zip(ticks[rows].tolist(), offset[rows].tolist()))
-        time_ns[rows] = [time if abs(time) < 1 << 63 else 0 for time in exact]
+        time_ns[rows] = [time if abs(time) < 1 << 63 else TOO_FAR for time in exact]
     return time_ns
 
 
@@ -920,6 +927,12 @@ def _pass_cooked(left, rows, header):
     left.ethertype[rows] = header["type"]
 
 
+def _pass_per_packet(left, rows, header):
+    """Per-Packet Information says its length, and the link type of what follows."""
+    left.at[rows] += header["length"]
+    left.ethertype[rows] = np.select([header["link"] == link for link in LINKS], list(LINKS.values()), NO_IP)
+
+
 def _pass_token_ring(left, rows, header):
     """Token Ring: the source's first bit tells of routing information, which says how long it is."""
     routed = header["source"][:, 0] & 0x80 > 0
@@ -1082,7 +1095,8 @@ WRAPPERS = {
     IN_DIRECTED_PPP: (DIRECTION, "link header", _into(IN_PPP)), ERSPAN_1_2: (ERSPAN, "ERSPAN header", _pass_erspan),
     ERSPAN_3: (ERSPAN, "ERSPAN header", _pass_erspan), IN_ETHER_IP: (ETHER_IP, "EtherIP header", _into(IN_ETHERNET)),
     IN_VXLAN_GPE: (VXLAN, "VXLAN header", _pass_vxlan_gpe), IN_L2TP: (L2TP, "L2TP header", _pass_l2tp),
-    IN_TEREDO: (TEREDO, "Teredo header", _pass_teredo)}
+    IN_TEREDO: (TEREDO, "Teredo header", _pass_teredo), IN_INFINIBAND: (INFINIBAND, "link header", _pass_cooked),
+    0x8903: (FABRIC_PATH, "FabricPath tag", _into(IN_ETHERNET)), IN_PER_PACKET: (PER_PACKET, "link header", _pass_per_packet)}
 
 
 def _ethertype_name(kind):

@@ -388,7 +388,9 @@ LINKS = [
     (0, b"\0\0\x08\0" + IP4), (0, b"\xdd\x86\0\0" + IP6), (0, b"\0\0\x81\0\0\5\x08\0" + IP4), (0, b"\xff\3\0\x21" + IP4),
     (204, b"\0\xff\3\0\x21" + IP4), (204, b"\1\0\x57" + IP6),
     (239, b"\2\0\0\5\x31\0\x09\0" + IP4), (239, b"\x0a\0\0\5\x08\0\1\0\x86\xdd\1\0\x06\0\x0a\0a\0\0\0\x45\0\x09\0" + IP6 + b"pad"),
-    (6, b"\x10\x40" + bytes(12) + SNAP + b"\x08\0" + IP4),
+    (6, b"\x10\x40" + bytes(12) + SNAP + b"\x08\0" + IP4), (242, bytes(40) + b"\x08\0\0\0" + IP4),
+    (192, b"\0\0\x0c\0\1\0\0\0" + bytes(4) + bytes(12) + b"\x86\xdd" + IP6), (192, b"\0\0\x08\0\x69\0\0\0\x08\1" + bytes(22) + SNAP + b"\x08\0" + IP4),
+    (1, bytes(12) + b"\x89\3\0\5" + bytes(12) + b"\x86\xdd" + IP6 + b"\0CRC"),
     (6, b"\x10\x40" + bytes(6) + b"\x80" + bytes(5) + b"\6\x30\0\1\0\2" + SNAP + b"\x86\xdd" + IP6)]
 TUNNELS = [
     (IP(proto=4), b"", IP4), (IP(proto=41), b"", IP6), (IPv6(nh=4), b"", IP4), (IPv6(nh=41), b"", IP6), (IP(proto=4) / IP(proto=41), b"", IP6),

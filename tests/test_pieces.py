@@ -164,6 +164,10 @@ def test_a_cut_file_in_pieces_says_where_and_gives_what_is_whole(tmp_path, data)
     one, pieces = read_capture(path), list(read_pieces(path, 5_000))
     assert len(pieces) > 1 and sum(piece.frames for piece in pieces) == one.frames
     assert [piece.cut for piece in pieces] == [None] * (len(pieces) - 1) + [one.cut]
+    pcap = tmp_path / "cut.pcap"
+    wrpcap(str(pcap), [segment(*part) for part in (*HANDSHAKE, *EXCHANGE)])
+    pcap.write_bytes(pcap.read_bytes()[:-1])
+    assert "frame 6 is cut short" in read_capture(pcap).cut and list(read_pieces(pcap, 100))[-1].cut == read_capture(pcap).cut
 
 
 def test_dask_reads_a_folder_to_the_same_tables(tmp_path, data):
