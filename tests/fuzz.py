@@ -374,7 +374,7 @@ def main(seconds, folder=Path("build/fuzz")):
         import atheris  # noqa: F401
     except ImportError:
         sys.exit("fuzz: atheris is not here; it has to be installed, and needs Linux or macOS, and Python 3.11 to 3.14")
-    return max(subprocess.run([sys.executable, __file__, target, str(int(seconds) // len(TARGETS)), str(folder)], check=False).returncode
+    return max(subprocess.run([sys.executable, __file__, target, str(max(int(seconds) // len(TARGETS), 1)), str(folder)], check=False).returncode
                for target in TARGETS)
 
 
