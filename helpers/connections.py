@@ -84,8 +84,8 @@ def end_events(capture):
     (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
     (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin`
     (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it);
-    `active` (what it sent from its FIN on didn't acknowledge the peer's at first), `unsure` (it may have
-    sent its FIN before the copy that was captured, and so have been); `doubtful` (closing may have begun before the capture); `last`
+    `active` (what it sent from its FIN on didn't acknowledge the peer's at first), `unsure` (whether it alone was can't be told,
+    since a FIN was not captured, or its first copy), `doubtful` (closing may have begun before the capture); `last`
     (last segment sent); `first_heard`, `last_heard` (of those with an ACK or a RST); `bytes` (payload bytes sent);
     `reset` (a RST ended the connection).
     """

@@ -82,13 +82,16 @@ def read_folder(paths, payload=False):
     """The tables of all captures at `paths`, neighbours in time, read and merged by Dask; as `Tables`.
 
     Where a Dask client is active its cluster does the work: each file is one task, and then each of `SHARES` shares of the
-    connections, by their endpoints. Needs the extra `cluster`. Dask's workers
-    hand memory back to the system at once, which makes these tasks take three times as long: set its
-    `distributed.nanny.pre-spawn-environ` without `MALLOC_TRIM_THRESHOLD_`.
+    connections, by their endpoints. Needs the extra `cluster`. Dask's workers hand memory back to the system at once, which
+    makes these tasks take three times as long: set its `distributed.nanny.pre-spawn-environ` without `MALLOC_TRIM_THRESHOLD_`.
+
+    Raises `CaptureError` where a file can't be opened or is no capture, ValueError where there are no paths.
     """
     from dask import compute, delayed
 
     parts = [delayed(summarise_file)(path, payload) for path in _in_time(paths)]
+    if not parts:
+        raise ValueError("read_folder: no paths given; is the folder empty, or the pattern wrong?")
     while len(parts) > ABREAST:
         parts = [delayed(merge)(*parts[begin:begin + ABREAST]) for begin in range(0, len(parts), ABREAST)]
     shared = [delayed(_share_out, nout=SHARES)(part, number) for number, part in enumerate(parts)]

@@ -179,3 +179,5 @@ def test_dask_reads_a_folder_to_the_same_tables(tmp_path, data):
     import dask
     with dask.config.set(scheduler="synchronous"):
         same(read_folder(sorted(tmp_path.glob("[0-9].pcap")), payload=True), whole(tmp_path / "whole.pcap"))
+    with pytest.raises(ValueError, match="is the folder empty"):
+        read_folder(sorted(tmp_path.glob("*.pcapng")))
