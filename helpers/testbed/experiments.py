@@ -142,5 +142,5 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
 
 COUNTS = Counts(
     "browser-counts", "How many connections the browsers open for a page",
-    (("chromium", "warm"), ("chromium", "cold"), ("chromium", "incognito"), ("firefox", "warm")),
+    (("chromium", "warm"), ("chromium", "cold"), ("chromium", "incognito"), ("firefox", "warm"), ("firefox", "cold")),
     (0, 1, 2, 4, 7, 12), 10)
