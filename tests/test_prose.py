@@ -160,8 +160,9 @@ def cell(kind, source, *outputs):
 
 @pytest.mark.parametrize("said", [
     "1,448 bytes", "1448 bytes", "38,726 + 20,992", "eighteen", "Twenty-five", "two thousand",
-    "65 s", "the 65th second", "46 seconds", "45.8 s", "49.5 %", "56 %", "five and nine", "RFC 9293, section 3.3.2", "in 2018",
-    "`timeout 77`", "**Predict.** Is it 76, 77 or 78?", "[06 Keep](06-keep.ipynb)", "one of two", "4-tuple", "HTTP/1.1"])
+    "65 s", "the 65th second", "46 seconds", "45.8 s", "49.5 %", "56 %", "five and nine", "in 2018",
+    "RFC 9293, section 3.3.2", "`timeout 77`", "**Predict.** Is it 76, 77 or 78?", "[06 Keep](06-keep.ipynb)",
+    "one of two", "4-tuple", "HTTP/1.1"])
 def test_what_a_number_in_prose_may_look_like(said):
     computed = "1448 38726 20992 18 25 2,000 65.06 45.82 49.45 0.556 5 9"
     assert unproved({"cells": [cell("markdown", said), cell("code", "", computed)]}) == []
