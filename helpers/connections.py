@@ -111,12 +111,13 @@ def _end_events(capture):
 
 def _ends_of(flow):
     """The columns of `end_events` that the segments of a flow tell, by direction; `known`: whether a SYN was captured."""
-    known = np.repeat(flow.known[flow.begins], 2)
-    speaks = _last_row(flow.direction, flow.sound, flow.directions)
+    known, waits = np.repeat(flow.known[flow.begins], 2), _probes_in_close_wait(flow)
+    speaks = last_row(flow.direction, flow.sound, flow.directions)
     telling = flow.sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
-    talks = _last_row(flow.direction, telling, flow.directions) >= 0
-    return {"known": known, "reset": np.repeat(_reset(flow), 2), **_opening(flow, known), **_closing(flow),
-            "doubtful": ~known & ~(talks & _swapped(talks)), "last": _at(flow.time, speaks), **_heard(flow),
+    talks = last_row(flow.direction, telling, flow.directions) >= 0
+    told = talks & _swapped(talks) | waits | _swapped(waits)
+    return {"known": known, "reset": np.repeat(_reset(flow), 2), **_opening(flow, known), **_closing(flow, waits),
+            "doubtful": ~known & ~told, "last": _at(flow.time, speaks), **_heard(flow),
             "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
 
 
@@ -160,8 +161,8 @@ def _opening(flow, known):
             "syn_acked": np.fmin(answered, spoke), "peer_syn": np.where(np.isnan(arrived), seen, arrived)}
 
 
-def _closing(flow):
-    """The events of the FINs, by direction."""
+def _closing(flow, waits):
+    """The events of the FINs, by direction; `waits`: which directions were still in CLOSE_WAIT, as their probes show."""
     is_fin = flow.sound & (flow.flags & FIN > 0)
     fin = first_row(flow.direction, is_fin, flow.directions)
     end = _at(flow.seq_end, fin, NO_LIMIT)
@@ -170,11 +171,25 @@ def _closing(flow):
     before, late = _since_fin(flow, is_fin, end)
     alone = (fin >= 0) & (_swapped(fin) < 0)
     unseen, missed = _unseen_fin(flow, before, alone)
-    active = (fin >= 0) & (before < np.where(alone, unseen, _swapped(end)))
+    active = (fin >= 0) & ((before < np.where(alone, unseen, _swapped(end))) | _swapped(waits))
     fin_next = (_at(flow.raw_seq, fin, 0) + end - _at(flow.seq, fin, 0)) % (1 << 32)
     return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
             "peer_fin": np.where(np.isnan(arrived), _swapped(answered), arrived),
-            "active": active, "unsure": late & ~active | missed}
+            "active": active, "unsure": (late | alone) & ~active | missed & ~_swapped(waits)}
+
+
+def _probes_in_close_wait(flow):
+    """By direction, whether it sent a keep-alive probe that acknowledges the peer's FIN: it had sent none of its own then.
+
+    An end that had would be in CLOSING, LAST_ACK or TIME_WAIT, where Linux probes nobody (`tcp_keepalive_timer`). A probe
+    before the peer's FIN doesn't say so: an end that has shut down its sending side probes in FIN_WAIT_2.
+    """
+    fin = first_row(flow.direction, flow.sound & (flow.flags & FIN > 0), flow.directions)
+    end = _swapped(_at(flow.seq_end, fin, NO_LIMIT))
+    rows = np.flatnonzero(flow.probe & flow.sound)
+    direction, waits = flow.direction[rows], np.zeros(flow.directions, bool)
+    waits[direction[(flow.ack[rows] >= end[direction]) & (rows > fin[direction ^ 1])]] = True
+    return waits
 
 
 def _since_fin(flow, is_fin, end):
@@ -280,7 +295,7 @@ def _accepted(flow, rows):
     receiver speaks on. Before the sender's SYN, it must acknowledge the receiver's.
     """
     known, seq, direction = {name: column[rows] for name, column in flow.before.items()}, flow.seq[rows], flow.direction[rows]
-    last = _last_row(flow.direction, flow.sound, flow.directions)
+    last = last_row(flow.direction, flow.sound, flow.directions)
     expected = (seq <= known["next"]) | (known["next"] == NOTHING) | ~known["fin_before"] & (last[direction ^ 1] < rows)
     syn = first_row(flow.direction, flow.sound & (flow.flags & (SYN | ACK) == SYN), flow.directions)[direction ^ 1]
     unopened = (syn >= 0) & (syn < rows) & (known["next"] == NOTHING)
@@ -340,10 +355,10 @@ def _else_first(known, group, rows, values):
 
 def first_row(group, rows, size):
     """The first of the `rows` (a mask, or positions) of each of `size` groups; -1 where there is none."""
-    return _last_row(group, (np.flatnonzero(rows) if rows.dtype == bool else rows)[::-1], size)
+    return last_row(group, (np.flatnonzero(rows) if rows.dtype == bool else rows)[::-1], size)
 
 
-def _last_row(group, rows, size):
+def last_row(group, rows, size):
     """The last of the `rows` (a mask, or positions) of each of `size` groups; -1 where there is none."""
     result, rows = np.full(size, -1), np.flatnonzero(rows) if rows.dtype == bool else rows
     result[group[rows]] = rows
@@ -474,13 +489,13 @@ def _last_before(flow, rows, moment):
     """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
     rows = np.flatnonzero(rows)
     rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
-    return _at(flow.time, _swapped(_last_row(flow.direction, rows, flow.directions)))
+    return _at(flow.time, _swapped(last_row(flow.direction, rows, flow.directions)))
 
 
 def _reset(flow):
     """By stream, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
     streams, rows = flow.directions // 2, np.flatnonzero(flow.accepted)
-    last_syn = _last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
+    last_syn = last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
     rows = rows[rows > last_syn[flow.stream[rows]]]
     return _at(flow.time, first_row(flow.stream, rows, streams))
 
