@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import FIN, LARGEST_SCALE, RST, SYN, Capture, as_segments, read_pieces
-from helpers.connections import NOTHING, connections, end_events, first_by, first_row, flows, judge, last_row
+from helpers.connections import connections, end_events
 from helpers.exchanges import exchanges
+from helpers.flow import NOTHING, first_by, first_row, flows, judge, last_row
 from helpers.states import states
 
 PIECE, FIRST, ABREAST = 64 << 20, 1 << 16, 8
