@@ -87,11 +87,13 @@ EXTENSIONS = {0: 8, 43: 8, 44: 0, 51: 4, 60: 8, 135: 8, 140: 8}
 PCAPS = {0xA1B2C3D4: (1000, 24, 16), 0xA1B23C4D: (1, 24, 16), 0xA1B2CD34: (1000, 24, 24), 0x1C0001AB: (1000, 28, 16),
          0x1C0001AC: (1000, 28, 16)}
 FIRST_LENGTH, SECOND_LENGTH, SMALLER_LENGTH = (8,), (12,), (8, 12)
-SECTION, ENHANCED, SIMPLE, OBSOLETE = 0x0A0D0D0A, 6, 3, 2
+SECTION, ENHANCED, SIMPLE, OBSOLETE, STATISTICS = 0x0A0D0D0A, 6, 3, 2, 5
 PACKETS = (ENHANCED, SIMPLE, OBSOLETE)
 ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
 RESOLUTION, OFFSET, TOO_FAR = 9, 14, np.iinfo(np.int64).min
 CLOCK_OPTIONS = {RESOLUTION: 1, OFFSET: 8}
+IF_DROP, OS_DROP = 5, 7
+DROP_OPTIONS = {IF_DROP: 8, OS_DROP: 8}
 FRAME = np.dtype([("at", "i8"), ("captured", "u4"), ("time_ns", "i8"), ("timeless", "?")])
 SEGMENT = np.dtype([
     ("frame", "i8"), ("src", "i4"), ("sport", "i8"), ("dst", "i4"), ("dport", "i8"), ("seq", "u4"), ("ack", "u4"), ("flags", "i2"),
@@ -131,6 +133,8 @@ class Capture:
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
+    `dropped`: frames that the capture missed, as the interfaces' statistics in a pcapng file count them (`isb_ifdrop`,
+    `isb_osdrop`); None where the file doesn't say, as pcap never does.
     """
 
     path: str
@@ -143,6 +147,7 @@ class Capture:
     _data: np.ndarray = field(repr=False)
     _headers: dict = field(repr=False)
     _derived: dict = field(repr=False, default_factory=dict)
+    dropped: int | None = None
 
     def payload(self, frame):
         """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
@@ -183,19 +188,20 @@ def merge_captures(paths) -> Capture:
     """
     if len(paths) == 1:
         return read_capture(paths[0])
-    datas, parts, cuts, at = [], [], [], 0
+    datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
         (data, damage), reading = _load(path), _Reading()
         parts += [part | {"at": part["at"] + at} for part in _frames(path, data, reading)]
         cuts += [f"{path}: byte {place}: {reason}" for place, reason in reading.cuts]
         cuts += [f"{path}: {damage}"] if damage else []
+        drops += [] if reading.dropped is None else [reading.dropped]
         datas.append(data)
         at += len(data)
     frames = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(_filled(frames["time_ns"], frames["timeless"]), kind="stable")
     chunks = ({name: column[chunk] for name, column in frames.items()} for chunk in _chunks(order))
     return _capture(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), chunks,
-                    _Reading(len(order)), "; ".join(cuts))
+                    _Reading(len(order), dropped=sum(drops) if drops else None), "; ".join(cuts))
 
 
 def _read(path, data, damage=None):
@@ -208,7 +214,7 @@ class _Reading:
     """How far the frames of some bytes have been read: `end`; `cuts`: where and why no further.
 
     `found`: how many frames there are, at most, as far as has been seen; `before`: how many in the pieces before. `head`: the bytes that must stand before the rest
-    for it to be read: the file's header, or the section's and its interfaces'.
+    for it to be read: the file's header, or the section's and its interfaces'. `dropped`: as in `Capture`.
     """
 
     found: int = 0
@@ -216,6 +222,7 @@ class _Reading:
     end: int = 0
     cuts: list = field(default_factory=list)
     head: bytes = b""
+    dropped: int | None = None
 
     def cut(self, at, reason):
         self.cuts.append((at, reason))
@@ -276,7 +283,8 @@ def _capture(path, data, chunks, reading, damage=None, base=0):
     headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
     cuts = [f"byte {base + at}: {reason}" for at, reason in reading.cuts]
     return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
+                   dropped=reading.dropped)
 
 
 class _Columns:
@@ -551,7 +559,7 @@ class _Sections:
 def _blocks(path, data, reading):
     """Where the blocks with frames are, and the `_Sections` they stand in."""
     head, buffer, end, at, size = struct.Struct("<II").unpack_from, data.data, len(data), 0, 0
-    offsets, sections, interfaces, heads, runs, order = array("q"), array("q"), array("q"), [], {}, "<"
+    offsets, sections, interfaces, heads, runs, order, drops = array("q"), array("q"), array("q"), [], {}, "<", {}
     while at + 12 <= end:
         kind, size = head(buffer, at)
         if kind == SECTION:
@@ -574,6 +582,8 @@ def _blocks(path, data, reading):
             offsets.append(at)
         elif kind == 1:
             interfaces.extend((len(offsets), *_interface(buffer, at, size, order)))
+        elif kind == STATISTICS and size >= 24:
+            drops |= _drops(buffer, at, size, order, len(sections))
         if kind in (SECTION, 1):
             heads.append(data[at:at + size].tobytes())
         at += size
@@ -583,7 +593,7 @@ def _blocks(path, data, reading):
         reading.cut(at, _why_no_block(end - at, order, size))
     if not at:
         raise CaptureError(path, 0, f"no whole block in the file (byte 0: {reading.cuts[0][1]})")
-    reading.end, reading.head = at, b"".join(heads)
+    reading.end, reading.head, reading.dropped = at, b"".join(heads), sum(drops.values()) if drops else None
     interfaces.extend((len(offsets), -1, 0, 0, 0))
     return np.frombuffer(offsets, np.int64), _Sections(sections, interfaces)
 
@@ -616,16 +626,29 @@ def _likely_packets(data, order):
 def _interface(buffer, at, size, order):
     """(link type, snap length, resolution of the clock, its offset in s) of an Interface Description Block."""
     link, snap = struct.unpack_from(order + "HxxI", buffer, at + 8) if size >= 20 else (-1, 0)
-    found, option = {}, at + 16
-    while option + 4 <= at + size - 4:
-        code, length = struct.unpack_from(order + "HH", buffer, option)
-        if code == 0 or option + 4 + length > at + size - 4:
-            break
-        if length >= CLOCK_OPTIONS.get(code, LARGEST_FRAME):
-            found.setdefault(code, option + 4)
-        option += 4 + (length + 3) // 4 * 4
+    found = _options(buffer, at + 16, at + size - 4, order, CLOCK_OPTIONS)
     resolution = buffer[found[RESOLUTION]] if RESOLUTION in found else 6
     return link, snap, resolution, struct.unpack_from(order + "q", buffer, found[OFFSET])[0] if OFFSET in found else 0
+
+
+def _drops(buffer, at, size, order, section):
+    """By (section, interface), the frames that an Interface Statistics Block says were dropped; empty if it says none."""
+    found = _options(buffer, at + 20, at + size - 4, order, DROP_OPTIONS)
+    number = struct.unpack_from(order + "I", buffer, at + 8)[0]
+    return {(section, number): sum(struct.unpack_from(order + "Q", buffer, place)[0] for place in found.values())} if found else {}
+
+
+def _options(buffer, at, end, order, sizes):
+    """Where the values of the options in `sizes` (at least so many bytes, by code) begin, by code; the first of each."""
+    found = {}
+    while at + 4 <= end:
+        code, length = struct.unpack_from(order + "HH", buffer, at)
+        if code == 0 or at + 4 + length > end:
+            break
+        if length >= sizes.get(code, LARGEST_FRAME):
+            found.setdefault(code, at + 4)
+        at += 4 + (length + 3) // 4 * 4
+    return found
 
 
 def _in_order(data, at, dtype, big):

@@ -7,19 +7,22 @@ Answers are kept as digests, so that nobody reads one by accident. `seal(number,
 import argparse
 import hashlib
 import json
-import math
 import numbers
 import re
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from helpers.experiments import data_folder
 
 QUESTION = re.compile(r"^### (\d+)\. (.+)$", re.MULTILINE)
 PARTS = ["check", "hint", "solution"]
+KIND = re.compile(r"\b(?:number|tuple|list|set|dict)\b")   # what a form asks for: its first such word, else a text
+MEASURE = re.compile(r"(?P<number>[-+]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(?P<unit>[a-z%]*)", re.IGNORECASE)
+UNITS = {"%": ("percent", 1), "percent": ("percent", 1), "ms": ("seconds", 0.001),
+         **dict.fromkeys(["s", "sec", "second", "seconds"], ("seconds", 1))}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ EXERCISES = {
         "Find the row of the image among the exchanges; its stream leads to the connection, and that to the port."),
     "03.2": Exercise(
         "a dict of client to whole number", "f1644d93819c",
-        "The first request of each connection reuses nothing: count the exchanges beyond the first of their connection."),
+        "The first request of each connection reuses nothing: count all exchanges but the first of each."),
     "03.3": Exercise(
         "a whole number of seconds", "6a17f31bcc5a",
         "Take the time of the client's FIN on that stream and subtract the time of its SYN."),
@@ -144,57 +147,150 @@ EXERCISES = {
 }
 
 
-def check(number, answer):
+def check(number: str, answer: object) -> None:
     """Print whether `answer` is right for the exercise `number`, with a hint where it is not.
 
-    `answer`: in the form that the exercise asks for; `...` means none yet. Order counts in lists, not in sets and
-    dicts; upper case, spaces and dashes don't count in texts; numbers count to the exercise's decimals.
+    `answer`: `...` means none yet. It may be plain Python or what pandas and numpy give: a Series for a tuple, a list,
+    a set or a dict; a table, a Series or an array of one value for that value. Order counts in tuples and lists, not
+    in sets and dicts; upper case, spaces and dashes don't count in texts; numbers count to the exercise's decimals,
+    may stand in a text with their unit ("10 s"), and a share may be a fraction of 1. `True` is no number. Of an answer
+    in another form it says so, and which form is asked for.
     """
-    if number not in EXERCISES:
-        raise ValueError(f"no exercise {number!r}; there are: {', '.join(EXERCISES)}")
-    exercise = EXERCISES[number]
-    if answer is ...:
+    exercise = EXERCISES.get(number) if isinstance(number, str) else None
+    if exercise is None:
+        print(f"There is no exercise {number!r}. There are: {', '.join(EXERCISES)}.")
+    elif answer is ...:
         print(f"{number}: no answer yet. It is {exercise.form}.")
-    elif seal(number, answer, exercise.decimals) == exercise.digest:
+    elif not (readings := _readings(answer, exercise.form)):
+        print(f"{number}: not in the form that is asked for. This is {_described(answer)}; "
+              f"the answer is {exercise.form}.")
+    elif any(seal(number, reading, exercise.decimals) == exercise.digest for reading in readings):
         print(f"{number}: right.")
     else:
         print(f"{number}: not yet. {exercise.hint}")
 
 
-def seal(number, answer, decimals=0):
-    """The digest (12 hex digits) of `answer` to the exercise `number`, with numbers rounded to `decimals`."""
-    text = f"{number}={_canonical(answer, decimals)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def seal(number: str, answer: object, decimals: int = 0) -> str:
+    """The digest (12 hex digits) of `answer` to the exercise `number`, with numbers rounded to `decimals`.
+
+    `answer`: a number, a text or None (cannot tell), or a flat list, tuple, set or dict of them.
+    """
+    if isinstance(answer, dict):
+        items = sorted(f"{_canonical(key, decimals)}:{_canonical(value, decimals)}" for key, value in answer.items())
+        text = "{" + ",".join(items) + "}"
+    elif isinstance(answer, (set, frozenset)):
+        text = "{" + ",".join(sorted(_canonical(item, decimals) for item in answer)) + "}"
+    elif isinstance(answer, (list, tuple)):
+        text = "[" + ",".join(_canonical(item, decimals) for item in answer) + "]"
+    else:
+        text = _canonical(answer, decimals)
+    return hashlib.sha256(f"{number}={text}".encode()).hexdigest()[:12]
 
 
-def _canonical(answer, decimals):
-    """One text for all answers that mean the same."""
-    if isinstance(answer, pd.DataFrame):
-        answer = answer.to_dict("records")
+def _canonical(value, decimals):
+    """One text for all numbers and texts that mean the same."""
+    if pd.isna(value):
+        return "cannot_tell"
+    if _is_number(value):
+        try:
+            return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
+        except OverflowError:   # such as 10**400
+            return "beyond all floats"
+    return "_".join(str(value).casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _readings(answer, form):
+    """What an answer may mean in the form that is asked for: a list of plain Python values, empty if it has another."""
+    readers = {"number": _numbers, "tuple": _sequences, "list": _sequences, "set": _sets, "dict": _dicts}
+    kind = KIND.search(form)
+    return readers[kind[0]](answer, form) if kind else _texts(answer)
+
+
+def _numbers(answer, form):
+    answer = _single(answer)
+    if isinstance(answer, str):
+        return _measures(answer, form)
+    if not _is_number(answer):
+        return []
+    return [answer, answer * 100] if "percent" in form and abs(answer) <= 1 else [answer]
+
+
+def _measures(text, form):
+    """The number in a text such as "49.5 %", if the unit behind it is one of the form's."""
+    measure = MEASURE.fullmatch(text.strip())
+    if not measure:
+        return []
+    number, unit = float(measure["number"].replace(",", "")), measure["unit"].lower()
+    if not unit:
+        return _numbers(number, form)
+    quantity, factor = UNITS.get(unit, ("no such unit", 0))
+    return [number * factor] if quantity in form else []
+
+
+def _texts(answer):
+    answer = _single(answer)
+    return [answer] if isinstance(answer, str) or _is_missing(answer) else []
+
+
+def _sequences(answer, form):
+    values = _flat(answer)
+    return [values] if values is not None else []
+
+
+def _sets(answer, form):
+    values = _flat(answer)
+    return [set(values)] if values is not None else []
+
+
+def _dicts(answer, form):
+    if isinstance(answer, pd.DataFrame) and 1 in answer.shape:
+        answer = answer.iloc[0] if len(answer) == 1 else answer.iloc[:, 0]
     if isinstance(answer, pd.Series):
         answer = answer.to_dict()
-    if isinstance(answer, Mapping):
-        answer = {(_canonical(key, decimals), _canonical(value, decimals)) for key, value in answer.items()}
-        return "{" + ",".join(sorted(":".join(item) for item in answer)) + "}"
-    if isinstance(answer, (set, frozenset)):
-        return "{" + ",".join(sorted(_canonical(item, decimals) for item in answer)) + "}"
+    return [answer] if isinstance(answer, dict) and all(map(_is_scalar, [*answer, *answer.values()])) else []
+
+
+def _single(answer):
+    """The value itself where an array, a Series or a table holds only one."""
+    if isinstance(answer, pd.DataFrame):
+        answer = answer.to_numpy()
+    return answer.item() if isinstance(answer, (np.ndarray, pd.Series, pd.Index)) and answer.size == 1 else answer
+
+
+def _flat(answer):
+    """The values of a sequence, a set, or a table of one row or one column, as a list; None of anything else."""
+    if isinstance(answer, pd.DataFrame) and 1 in answer.shape:
+        answer = answer.to_numpy().ravel()
+    one_dimension = isinstance(answer, (list, tuple, set, frozenset, range)) or getattr(answer, "ndim", None) == 1
+    return list(answer) if one_dimension and all(map(_is_scalar, answer)) else None
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Number) and not isinstance(value, (bool, complex))
+
+
+def _is_missing(value):
+    return _is_scalar(value) and bool(pd.isna(value))
+
+
+def _is_scalar(value):
+    return pd.api.types.is_scalar(value)
+
+
+def _described(answer):
+    """What an answer is, in words."""
+    if isinstance(answer, pd.DataFrame):
+        return f"a table of {len(answer)} rows and {answer.shape[1]} columns"
+    if _is_missing(answer):
+        return "a missing value"
+    if isinstance(answer, (bool, np.bool_)):
+        return "yes or no"
     if isinstance(answer, str):
-        return "_".join(answer.casefold().replace("-", " ").replace("_", " ").split())
-    if isinstance(answer, Iterable):
-        return "[" + ",".join(_canonical(item, decimals) for item in answer) + "]"
-    return _canonical_scalar(answer, decimals)
+        return "a text"
+    return "a number" if _is_number(answer) else f"of the type {type(answer).__name__}"
 
 
-def _canonical_scalar(answer, decimals):
-    if answer is None or answer is pd.NA or answer is pd.NaT:
-        return "cannot_tell"
-    if isinstance(answer, numbers.Number) and not isinstance(answer, complex):
-        number = float(answer)
-        return "cannot_tell" if math.isnan(number) else f"{round(number, decimals) + 0.0:.{decimals}f}"
-    return "_".join(str(answer).casefold().split())
-
-
-def overview(notebook=""):
+def overview(notebook: str = "") -> pd.DataFrame:
     """One row per exercise in the notebooks whose file names begin with `notebook` (such as "04"), index `exercise`.
 
     `question`: its title. `check`: whether a cell checks the reader's answer. `hint`: whether the check has a hint.
@@ -229,7 +325,8 @@ def _source(cell):
     return "".join(cell["source"])
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
+    """0 if every exercise has all its parts, else 1. Prints the list. `arguments`: else those of the command line."""
     parser = argparse.ArgumentParser(prog="python -m helpers.exercises", description="List the exercises.")
     parser.add_argument("notebook", nargs="?", default="", help="the number of a notebook, such as 04; else all")
     table = overview(parser.parse_args(arguments).notebook)

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import FIN, LARGEST_SCALE, RST, SYN, Capture, as_segments, read_pieces
-from helpers.connections import NOTHING, connections, end_events, first_by, first_row, flows, judge
+from helpers.connections import connections, end_events
 from helpers.exchanges import exchanges
+from helpers.flow import NOTHING, first_by, first_row, flows, judge, last_row
 from helpers.states import states
 
 PIECE, FIRST, ABREAST = 64 << 20, 1 << 16, 8
@@ -264,7 +265,9 @@ def _decide(flow):
 
 
 def _gather_undecided(flow):
-    """Mark one segment for all those that may turn out to be probes with the same verdict; gather their `weight` there.
+    """Mark two segments for all those that may turn out to be probes with the same verdict; gather their `weight` there.
+
+    The last one acknowledges most, and may show that its sender was in CLOSE_WAIT.
 
     Where no SYN was captured, a segment that looks like one, or like its direction's first, may be one: what was sent, and
     acknowledged, before, the piece before knows.
@@ -278,10 +281,12 @@ def _gather_undecided(flow):
         alike = pd.DataFrame({"direction": flow.direction[rows], "seq": flow.seq[rows], "reached": acked > flow.seq[rows],
                               "open": np.where(np.isnan(window), -1, np.sign(window))})
         group = alike.groupby(list(alike), sort=False).ngroup().to_numpy()
-        places = rows[first_row(group, np.arange(len(rows)), group.max() + 1)]
-        total = np.bincount(group, flow.weight[rows])
+        first, last = (rows[choose(group, np.arange(len(rows)), group.max() + 1)] for choose in (first_row, last_row))
+        total = np.bincount(group, flow.weight[rows]).astype(np.int64)
         flow.weight[rows] = 0
-        flow.weight[places], marked[places] = total, True
+        flow.weight[last] = 1
+        flow.weight[first] = np.where(first < last, total - 1, total)
+        marked[first] = marked[last] = True
     return marked
 
 
@@ -298,6 +303,7 @@ def _decisive(flow):
     for rows, reach in ((steady, flow.seq_end), (data, -flow.seq), (data, flow.seq_end), (acks, flow.ack), (since_fin, -flow.ack)):
         _keep_furthest(kept, flow, rows, reach)
     _keep_answers(kept, flow, acks)
+    _keep_probe(kept, flow)
     for shift in range(LARGEST_SCALE + 1):
         _keep_furthest(kept, flow, acks, flow.ack + np.left_shift(flow.window.astype(np.int64), shift))
     for numbers, rows in ((flow.seq_end, flow.sound), (flow.ack, has_ack)):
@@ -340,6 +346,20 @@ def _keep_answers(kept, flow, acks):
     for flag, end in ((SYN, flow.seq + 1), (FIN, flow.seq_end)):
         wanted = first_by(flow.direction ^ 1, flow.sound & (flow.flags & flag > 0), end, flow.directions)[flow.direction]
         _keep(kept, first_row(flow.direction, acks & (wanted != NOTHING) & (flow.ack >= wanted), flow.directions))
+
+
+def _keep_probe(kept, flow):
+    """Keep the probe of each direction that acknowledges most, and what shows that it is one: see `connections.judge`."""
+    probe = flow.probe & flow.sound
+    rows = np.flatnonzero(probe)
+    highest = np.full(flow.directions, NOTHING)
+    np.maximum.at(highest, flow.direction[rows], flow.ack[rows])
+    place = last_row(flow.direction, rows[flow.ack[rows] == highest[flow.direction[rows]]], flow.directions)
+    _keep(kept, place)
+    peer = place.reshape(-1, 2)[:, ::-1].ravel()[flow.direction]
+    before = flow.sound & (np.arange(len(flow.row)) < peer)
+    _keep(kept, last_row(flow.direction, before, flow.directions))
+    _keep(kept, first_row(flow.direction, before & flow.has_ack & (flow.ack > flow.seq[peer]), flow.directions))
 
 
 def _keep(kept, rows):

@@ -60,7 +60,7 @@ class Incident:
 # Tables
 
 def facts(incident):
-    """What was read, as texts: file, begin, duration, frames, segments, what was skipped, where cut."""
+    """What was read, as texts: file, begin, duration, frames, segments, what was skipped, where cut, frames dropped."""
     capture = incident.capture
     skipped = pd.Series(capture.skipped, dtype="int64").sort_values(ascending=False)
     skipped = ", ".join(f"{number:,} {reason}" for reason, number in skipped.items())
@@ -70,7 +70,15 @@ def facts(incident):
         "lasts": f"{capture.end:,.3f} s ({timedelta(seconds=round(capture.end))})",
         "frames": f"{capture.frames:,}", "TCP segments": f"{len(capture.segments):,}",
         "skipped": visible(skipped, 1000) if skipped else "nothing",
-        "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no"})
+        "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no",
+        "dropped": _dropped(capture)})
+
+
+def _dropped(capture):
+    """What the file says of frames that the capture missed."""
+    if capture.dropped is None:
+        return "the file does not say"
+    return f"{capture.dropped:,} frames: what is missing may have been among them" if capture.dropped else "none"
 
 
 def by_server(incident):

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, RST
-from helpers.connections import FIN_TIMEOUT, directions, end_events, forgotten_at
+from helpers.connections import FIN_TIMEOUT, end_events, forgotten_at
+from helpers.flow import directions
 
 TIME_WAIT = 60.0
 STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSING", "TIME_WAIT",

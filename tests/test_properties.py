@@ -35,9 +35,10 @@ from hypothesis import strategies as st
 
 from helpers import captures
 from helpers.captures import CaptureError, merge_captures, read_capture
-from helpers.connections import connections, flows, judge, judge_unusual
+from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.experiments import data_folder
+from helpers.flow import flows, judge, judge_unusual
 from helpers.report import Incident, summary
 from helpers.states import states
 
@@ -133,7 +134,7 @@ def test_stretches_do_not_matter(tmp_path, talk):
     for size in (1, 4):
         with pytest.MonkeyPatch.context() as changed:
             changed.setattr(captures, "CHUNK", size)
-            changed.setattr("helpers.connections.CHUNK", size)
+            changed.setattr("helpers.flow.CHUNK", size)
             capture = read(tmp_path / "a", pcap(frames_of(talk)))
             same(whole, tables(capture))
 
