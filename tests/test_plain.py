@@ -22,6 +22,7 @@ from helpers.states import count, netstat, states
 RECORDINGS = sorted(data_folder().glob("*/capture*.pcapng"))
 INCOMPLETE = {"old-duplicate-accepted": "one end acknowledges bytes of an older connection, not sent in this one",
               "old-duplicate-refused": "one end acknowledges bytes of an older connection, not sent in this one",
+              "new-syn": "a TIME_WAIT answers a new SYN with the numbers of its own connection",
               "protection": "a TIME_WAIT answers a new SYN with the numbers of its own connection"}
 played = settings(max_examples=60, deadline=None, derandomize=True,
                   suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -185,3 +186,9 @@ def test_a_file_cut_short_gives_its_whole_frames(tmp_path):
     for data in (pcap(TALK), pcapng(TALK)):
         (tmp_path / "cut").write_bytes(data[:-7])
         assert len(plain.read(tmp_path / "cut")[0]) == 3
+
+
+def test_it_stays_short_and_plain():
+    """What notebooks 12 and 13 promise of it."""
+    text = (data_folder().parent / "helpers" / "plain.py").read_text(encoding="utf-8")
+    assert text.count("\n") <= 250 and "import numpy" not in text and "import pandas" not in text
