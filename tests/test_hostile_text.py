@@ -4,14 +4,15 @@ import io
 import re
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from toys import EXCHANGE, HANDSHAKE, toy
 
-from helpers import plots, report
+from helpers import figures, report
 from helpers.captures import CaptureError, merge_captures, read_capture
 from helpers.exchanges import exchanges
-from helpers.report import Incident, page, summary, visible
+from helpers.report import Incident, page, pictures, summary, visible
 
 TARGETS = {
     "script": b"/<script>alert(1)</script><img/src=x/onerror=alert(1)>\"'&lt;", "mathematics": b"/$\\frac{1}{0}$$^{$\\undefined{",
@@ -68,18 +69,18 @@ def test_controls_are_escapes(tmp_path):
 
 
 def test_in_figures_it_is_plain_text(incident):
-    for draw in (lambda ax: plots.ladder(incident.capture, 0, ax, exchanges=incident.exchanges, states=incident.states),
-                 lambda ax: plots.waterfall(incident, ax, (0.2, 1.2))):
-        fig, ax = plots.figure(4)
+    for draw in (lambda ax: figures.ladder(incident.capture, 0, ax, exchanges=incident.exchanges, states=incident.states),
+                 lambda ax: figures.waterfall(incident, ax, (0.2, 1.2))):
+        fig, ax = figures.figure(4)
         draw(ax)
         texts = [text for text in ax.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
         assert not any(CONTROLS.search(text.get_text()) or len(text.get_text()) > 200 for text in texts)
         assert not any(text.get_parse_math() for text in ax.texts)
         for kind in ("png", "svg"):
-            with plots.plt.rc_context(plots.STYLE | {"svg.fonttype": "none"}):
+            with plt.rc_context(figures.STYLE | {"svg.fonttype": "none"}):
                 fig.savefig(file := io.BytesIO(), format=kind)
             assert kind == "png" or b"<script" not in file.getvalue()
-        plots.plt.close(fig)
+        plt.close(fig)
 
 
 def test_in_a_terminal_it_commands_nothing(incident):
@@ -88,7 +89,7 @@ def test_in_a_terminal_it_commands_nothing(incident):
 
 def test_in_the_report_it_is_no_markup(tmp_path, monkeypatch):
     """All texts in one capture; the page may run nothing and fetch nothing."""
-    monkeypatch.setattr(report, "_figures", lambda incident: [])
+    monkeypatch.setattr(pictures, "pictures", lambda incident: [])
     for name, target in TARGETS.items():
         text = page(Incident(capture_of(tmp_path / "toy.pcap", target)))
         tags = Tags(text).tags
@@ -113,5 +114,5 @@ def test_names_of_files(tmp_path, capsys, name):
 
 
 def test_surrogates_and_bytes_that_are_no_text(tmp_path):
-    assert plots.plain("\ud800\u202e\x00$") == r"\ud800\u202e\x00$"
+    assert figures.plain("\ud800\u202e\x00$") == r"\ud800\u202e\x00$"
     assert exchanges(capture_of(tmp_path / "toy.pcap", TARGETS["surrogates"]))["target"][0].isascii() is False
