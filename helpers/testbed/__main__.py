@@ -11,11 +11,11 @@ from helpers.testbed.datasheet import write_datasheet
 from helpers.testbed.experiments import COUNTS, EXPERIMENTS
 from helpers.testbed.lifetimes import LIFETIMES
 from helpers.testbed.programs import Unable, check
-from helpers.testbed.upstreams import PROXY
+from helpers.testbed.upstreams import FEW_BUCKETS, PROXY
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
-    *EXPERIMENTS.values(), COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY)}
+    *EXPERIMENTS.values(), COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS)}
 INTERRUPTED = 130
 
 

@@ -72,9 +72,11 @@ def versions(task):
     said = subprocess.run(["ss", "-V"], capture_output=True, text=True).stdout
     found = {"kernel": platform.release(), "python": platform.python_version(),
              "ss": said.split()[-1].removeprefix("iproute2-")}
+    if {"ab", "nginx"} & task.programs:
+        found["nginx"] = nginx.version()
     if "ab" in task.programs:
         said = subprocess.run(["ab", "-V"], capture_output=True, text=True).stdout
-        found |= {"nginx": nginx.version(), "ab": said.split("Version ")[1].split()[0]}
+        found["ab"] = said.split("Version ")[1].split()[0]
     return found
 
 

@@ -10,17 +10,19 @@ from helpers.testbed.firefox import Firefox
 from helpers.testbed.page import write_page
 from helpers.testbed.recording import WORKSHOP, Unclean, prepare_workshop, write_table
 
-COLUMNS = ("browser", "start", "images", "repeat", "connections", "used")
+COLUMNS = ("browser", "start", "images", "repeat", "connections", "used", "flushed")
+SOCKET_COLUMNS = ("browser", "start", "images", "repeat", "client_port", "opened", "closed", "opened_for", "close_reason")
+FLUSH = "Cert verifier changed"
 FIRST_PORT = 8001
 WATCHED = 2.5
 HEADERS = 128
 
 
 def record(counts, folder, say):
-    """Write `<name>.csv` into `folder`: a row per page that was opened.
+    """Write `<name>.csv` into `folder`: a row per page that was opened; and `browser-sockets.csv`, Chromium's own account.
 
-    Each is opened on a port of its own, so that no earlier connection can be used. `used` connections
-    carried a request.
+    Each is opened on a port of its own, so that no earlier connection can be used. `used` connections carried a
+    request; `flushed` ones Chromium closed itself, unused, because it had only just set itself up (empty: not known).
     """
     network.build()
     prepare_workshop()
@@ -32,18 +34,22 @@ def record(counts, folder, say):
     server = nginx.Nginx(WORKSHOP / "nginx", {
         port: (WORKSHOP / f"page-{images}", 65) for (_, images, _), port in ports.items()})
     capture = dumpcap.Dumpcap(WORKSHOP / "capture.pcapng", snaplen=HEADERS)
+    sockets = []
     for way in counts.ways:
-        _open_pages(way, [port for page, port in ports.items() if page[0] == way], server, say)
+        sockets += _open_pages(way, [port for page, port in ports.items() if page[0] == way], server, say)
     lost = capture.close()[1]
     server.close()
     if lost:
         raise Unclean(f"dumpcap lost {lost} frames")
-    _write(folder / f"{counts.name}.csv", ports, server)
+    _write(folder, counts, ports, server, sockets)
 
 
 def _open_pages(way, ports, server, say):
-    """Open the page on each of `ports`, in one browser that has long started or, `cold`, each in its own."""
-    browser = None if way[1] == "cold" else _browser(way, "all")
+    """Open the page on each of `ports`, in one browser that has long started or, `cold`, each in its own.
+
+    Returns the sockets of the browsers' logs.
+    """
+    browser, logs = None if way[1] == "cold" else _browser(way, "all"), []
     for number, port in enumerate(ports, 1):
         url = f"http://{network.ADDRESSES['server']}:{port}/"
         cold = _browser(way, port, url) if browser is None else browser.visit(url)
@@ -51,9 +57,12 @@ def _open_pages(way, ports, server, say):
         time.sleep(WATCHED)
         if cold:
             cold.close()
+            logs.append(cold.log())
         say(f"{' '.join(way)} {number}/{len(ports)}")
     if browser:
         browser.close()
+        logs.append(browser.log())
+    return [socket for log in logs if log for socket in log["sockets"]]
 
 
 def _browser(way, label, *url):
@@ -61,7 +70,7 @@ def _browser(way, label, *url):
     if way[0] == "firefox":
         browser = Firefox(folder)
     else:
-        browser = Chromium(folder, incognito=way[1] == "incognito", logged=False)
+        browser = Chromium(folder, incognito=way[1] == "incognito")
     browser.start(*url)
     return browser
 
@@ -74,10 +83,26 @@ def _wait_for_request(server, port, patience=30):
         time.sleep(0.1)
 
 
-def _write(file, ports, server):
+def _write(folder, counts, ports, server, sockets):
     found = connections(read_capture(WORKSHOP / "capture.pcapng"))["server"].value_counts()
     address, requests = network.ADDRESSES["server"], server.requests()
     used = {port: {request["client_port"] for request in requests if request["server_port"] == str(port)}
             for port in ports.values()}
-    write_table(file, COLUMNS, [(*way, images, repeat, found[f"{address}:{port}"], len(used[port]))
-                                for (way, images, repeat), port in ports.items()])
+    known = {port: [socket for socket in sockets if socket["remote"] == f"{address}:{port}"] for port in ports.values()}
+    flushed = {port: sum(FLUSH in (socket["close_reason"] or "") for socket in found) if found else ""
+               for port, found in known.items()}
+    write_table(folder / "browser-sockets.csv", SOCKET_COLUMNS, [
+        (*way, images, repeat, *_lived(socket, known[port])) for (way, images, repeat), port in ports.items()
+        for socket in known[port]])
+    write_table(folder / f"{counts.name}.csv", COLUMNS, [
+        (*way, images, repeat, found[f"{address}:{port}"], len(used[port]), flushed[port])
+        for (way, images, repeat), port in ports.items()])
+
+
+def _lived(socket, same_page):
+    """A socket's row: its port, when it was opened and closed (s since the page's first socket), what for, and why closed."""
+    begun = min(other["opened"] for other in same_page)
+    closed = "" if socket["closed"] is None else f"{socket['closed'] - begun:.3f}"
+    opened_for = "preconnect" if socket["opened_for"] == "preconnect" else "request"
+    return (socket["local"].rsplit(":", 1)[1], f"{socket['opened'] - begun:.3f}", closed, opened_for,
+            socket["close_reason"] or "")

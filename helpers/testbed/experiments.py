@@ -49,7 +49,8 @@ class Experiment:
     """One experiment: a page with `images` on nginx, a `client` and its visits.
 
     `article`: the section of the 2018 article that it repeats, in our words. `client`: `replay`, `chromium`
-    or `firefox`. `keepalive_timeout`: nginx's, in seconds. `incognito`: of Chromium, whose ordinary window
+    or `firefox`. `keepalive_timeout`: nginx's, in seconds. `streamed`: the HTML is so long and nginx so slow with
+    it (`limit_rate`) that it takes a second to arrive. `incognito`: of Chromium, whose ordinary window
     opens 2 connections in advance and lets requests of its own disturb the silence, and whose incognito
     window opens 1 and is quiet. `limit`: seconds after the last visit when a socket that is still there is
     an error.
@@ -63,6 +64,7 @@ class Experiment:
     client: str
     incognito: bool = False
     keepalive_timeout: int = 65
+    streamed: bool = False
     visits: tuple[Visit, ...] = (Visit(0),)
     limit: float = 300
     recorder: ClassVar = "helpers.testbed.recording"
@@ -107,10 +109,20 @@ def _short(client):
         7, client, keepalive_timeout=0)
 
 
+def _streamed(client):
+    late = client == "chromium"
+    return Experiment(
+        f"page-streamed-{client}", f"A page that takes a second to arrive, 1 image, {CLIENTS[client]}", SECTIONS[1],
+        f"nginx sends the HTML within a second, the rest at once, and keeps an idle connection for 65 s; "
+        f"{WHO[client]} opens a page with 1 image, whose tag is among the first lines{LATE * late}.",
+        1, client, streamed=True, visits=(Visit(0), NOTICE) if late else (Visit(0),))
+
+
 IDLE = "The opening page, step 3: the server closes what lies idle"
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     *(_long(images, client) for client in CLIENTS for images in SECTIONS),
     *(_short(client) for client in CLIENTS),
+    *(_streamed(client) for client in PROGRAMS),
     Experiment("idle-close-firefox", "The server closes an idle connection: Firefox answers", IDLE,
                "nginx keeps an idle connection for 15 s; Firefox opens a page with 7 images, no more.",
                7, "firefox", keepalive_timeout=15),
@@ -130,5 +142,5 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
 
 COUNTS = Counts(
     "browser-counts", "How many connections the browsers open for a page",
-    (("chromium", "warm"), ("chromium", "cold"), ("chromium", "incognito"), ("firefox", "warm")),
+    (("chromium", "warm"), ("chromium", "cold"), ("chromium", "incognito"), ("firefox", "warm"), ("firefox", "cold")),
     (0, 1, 2, 4, 7, 12), 10)

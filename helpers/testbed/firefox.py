@@ -44,10 +44,10 @@ class Firefox:
         lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in QUIET.items())
         (folder / "profile" / "user.js").write_text("".join(lines))
 
-    def start(self):
-        """Start it on a blank page and let it settle."""
+    def start(self, url="about:blank"):
+        """Start it on `url`; on a blank page, let it settle."""
         self._process = subprocess.Popen(
-            network.on("client", self.program, *FLAGS, "--profile", self.folder / "profile", "about:blank"),
+            network.on("client", self.program, *FLAGS, "--profile", self.folder / "profile", url),
             stdout=subprocess.DEVNULL, stderr=open(self.folder / "stderr", "w"),
             env={**os.environ, "MOZ_CRASHREPORTER_DISABLE": "1", "MOZ_REMOTE_SETTINGS_DEVTOOLS": "0"})
         self._socket = self._connection()
@@ -55,7 +55,8 @@ class Firefox:
         session = self._call("WebDriver:NewSession")
         self._version = session["capabilities"]["browserVersion"]
         self._call("WebDriver:SetTimeouts", pageLoad=PATIENCE * 1000)
-        time.sleep(SETTLE)
+        if url == "about:blank":
+            time.sleep(SETTLE)
 
     def _connection(self):
         until = time.monotonic() + PATIENCE

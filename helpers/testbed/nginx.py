@@ -61,8 +61,11 @@ class Nginx:
                 raise OSError(f"nginx doesn't start: {(self.folder / 'error.log').read_text().strip()}")
             time.sleep(0.05)
 
-    def close(self):
+    def terminate(self):
         self._process.terminate()
+
+    def close(self):
+        self.terminate()
         self._process.wait(10)
 
     def requests(self):

@@ -7,12 +7,16 @@ import zlib
 KILOBYTES = (38, 21, 64, 15, 47, 27, 88, 33, 18, 55, 24, 41)
 WIDTH = 160
 MODIFIED = 1545190498
+LINE = b"<p>This line is here so that the page takes its time to arrive.</p>\n"
 
 
-def write_page(folder, images):
-    """Write `index.html`, `image-1.png` … and `favicon.ico` into `folder`; return their sizes by name."""
+def write_page(folder, images, padding=0):
+    """Write `index.html`, `image-1.png` … and `favicon.ico` into `folder`; return their sizes by name.
+
+    `padding`: bytes of text below the images, for a page that takes its time.
+    """
     folder.mkdir(parents=True)
-    files = {"index.html": _html(images), "favicon.ico": png(16, 16, 0)}
+    files = {"index.html": _html(images) + LINE * (padding // len(LINE)), "favicon.ico": png(16, 16, 0)}
     for number in range(1, images + 1):
         height = KILOBYTES[number - 1] * 1000 // (3 * WIDTH + 1)
         files[f"image-{number}.png"] = png(WIDTH, height, number)

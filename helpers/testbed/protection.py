@@ -46,10 +46,14 @@ class Conversation:
         ends[TCP].flags, ends[TCP].seq, ends[TCP].options = flags, seq % (1 << 32), list(options)
         return Ether(src=head.src, dst=head.dst) / ends
 
-    def later(self):
-        """A timestamp option as of a clock that has gone on for 10 s."""
+    def later(self, milliseconds=10_000):
+        """A timestamp option as of a clock that has gone on for 10 s, or so many milliseconds."""
         value, _ = dict(self.fin[TCP].options)["Timestamp"]
-        return "Timestamp", (value + 10_000, 0)
+        return "Timestamp", ((value + milliseconds) % (1 << 32), 0)
+
+    def syn(self, distance, *milliseconds):
+        """A SYN so far from the number expected, with a time stamp of another clock, or without."""
+        return self.segment("S", self.expects + distance, [self.later(each) for each in milliseconds])
 
 
 PACKETS = {
@@ -59,7 +63,13 @@ PACKETS = {
     "old data": lambda it: it.data,
     "FIN again": lambda it: it.fin,
     "RST": lambda it: it.segment("R", it.expects),
-    "RST, one below": lambda it: it.segment("R", it.expects - 1)}
+    "RST, one below": lambda it: it.segment("R", it.expects - 1),
+    "SYN, lower number, no time stamp": lambda it: it.syn(-FAR),
+    "SYN, lower number, an older time stamp": lambda it: it.syn(-FAR, -10_000),
+    "SYN, lower number, a newer time stamp": lambda it: it.syn(-FAR, 10_000),
+    "SYN, higher number, no time stamp": lambda it: it.syn(FAR),
+    "SYN, higher number, an older time stamp": lambda it: it.syn(FAR, -10_000),
+    "SYN, higher number, a newer time stamp": lambda it: it.syn(FAR, 10_000)}
 
 
 def record(task, folder, say):

@@ -51,18 +51,22 @@ def record(task, folder, say):
     network.build(connect=cables)
     prepare_workshop()
     begun = time.time()
-    rows = dict(enumerate(product(range(1, task.runs + 1), task.port_ranges, task.upstreams), FIRST_PORT))
+    ways = product(task.buckets, range(1, task.runs + 1), task.port_ranges, task.upstreams)
+    rows = dict(enumerate(ways, FIRST_PORT))
     idle = dict(enumerate(task.patience, FIRST_PORT + len(rows)))
-    pooled = next(upstream for upstream in task.upstreams if upstream.name == "pool")
+    pooled = next((upstream for upstream in task.upstreams if upstream.name == "pool"), None)
     upstreams = {port: upstream for port, (*_, upstream) in rows.items()} | dict.fromkeys(idle, pooled)
     server = start_server({port: idle.get(port, UPSTREAM_TIMEOUT) for port in upstreams})
     proxy, settings = ProxyNginx(WORKSHOP / "proxy", upstreams), network.kernel_settings("proxy")
     closings, measured = watch_idle(idle, task, say), {}
-    for port, (_, port_range, _) in rows.items():
+    for port, (buckets, _, port_range, _) in rows.items():
         say(f"{port - FIRST_PORT + 1}/{len(rows)} rows")
-        network.set_kernel("proxy", {"ip_local_port_range": port_range or settings["ip_local_port_range"]})
+        network.set_kernel("proxy", {"ip_local_port_range": port_range or settings["ip_local_port_range"],
+                                     "tcp_max_tw_buckets": buckets or settings["tcp_max_tw_buckets"]})
         measured[port] = measure(port, task)
-    write_table(folder / f"{task.name}.csv", COLUMNS, table(rows, measured, server, proxy))
+        drop_time_waits(buckets)
+    columns = COLUMNS if task.buckets == (None,) else (*COLUMNS, "buckets")
+    write_table(folder / f"{task.name}.csv", columns, table(rows, measured, server, proxy, columns))
     write_json(folder / f"{task.name}.json", about(task, begun, settings, closings))
 
 
@@ -104,19 +108,28 @@ def measure(port, task):
             "idle": left["proxy_to_upstream", "ESTABLISHED"], "requests_per_second": per_second}
 
 
-def table(rows, measured, server, proxy):
+def drop_time_waits(buckets):
+    """Wait until the proxy has no TIME_WAIT left where their number is limited: the limit is one for all ports."""
+    until = time.monotonic() + 70
+    while buckets and any(state == "TIME_WAIT" for _, _, state in network.sockets("proxy")):
+        if time.monotonic() > until:
+            raise TimeoutError("the proxy's TIME_WAITs don't end")
+        time.sleep(SETTLED)
+
+
+def table(rows, measured, server, proxy, columns):
     """One row for each of `rows`: what was `measured`, and what the logs of both nginx say."""
     answers = Counter((int(row["server_port"]), row["status"]) for row in proxy.requests())
     served = {(int(row["server_port"]), row["connection"]) for row in server.requests()}
     connects = Counter(port for port, _ in served)
     errors = (proxy.folder / "error.log").read_text()
-    for port, (run, _, upstream) in rows.items():
+    for port, (buckets, run, _, upstream) in rows.items():
         requests = sum(count for (its, _), count in answers.items() if its == port)
         row = {"upstream": upstream.name, "run": run, "requests": requests,
                "failed": requests - answers[port, "200"], "status_502": answers[port, "502"],
                "cannot_assign": errors.count(NO_PORT.format(server=network.ADDRESSES["server"], port=port)),
-               "connects": connects[port], **measured[port]}
-        yield [row[name] for name in COLUMNS]
+               "connects": connects[port], "buckets": buckets, **measured[port]}
+        yield [row[name] for name in columns]
 
 
 def make_requests(port, task):

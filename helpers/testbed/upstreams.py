@@ -27,7 +27,7 @@ class Proxy:
 
     All are made with each of `port_ranges` at the proxy (None: the kernel's own), in each of some `runs`.
     `patience`: the upstream's `keepalive_timeout`s, in seconds, with each of which it is watched who closes
-    the idle connections of a pool.
+    the idle connections of a pool. `buckets`: values of tcp_max_tw_buckets at the proxy (None: the kernel's own).
     """
 
     name: str
@@ -38,6 +38,7 @@ class Proxy:
     port_ranges: tuple[str | None, ...] = (None, "40000 40099")
     runs: int = 5
     patience: tuple[int, ...] = (75, 5)
+    buckets: tuple[int | None, ...] = (None,)
     recorder: ClassVar = "helpers.testbed.proxy"
     programs: ClassVar = frozenset({"ab"})
 
@@ -49,4 +50,7 @@ UPSTREAMS = (
     Upstream("pool-http-1.0", "a pool of 32, but HTTP/1.1 forgotten", 32),
     Upstream("pool-connection-close", "a pool of 32, but Connection not cleared", 32, (HTTP_1_1,)),
     Upstream("pool-of-2", "a pool of 2 for 20 requests at a time", 2, (HTTP_1_1, CONNECTION_CLEARED)))
+FEW_BUCKETS = Proxy(
+    "proxy-buckets", "A proxy with 100 local ports whose kernel keeps fewer TIME_WAITs: tcp_max_tw_buckets",
+    (UPSTREAMS[1],), port_ranges=("40000 40099",), runs=3, patience=(), buckets=(131_072, 100, 50))
 PROXY = Proxy("proxy", "A proxy in between: six ways to its upstream, then with 100 local ports", UPSTREAMS)
