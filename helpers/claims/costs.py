@@ -81,9 +81,11 @@ def upstream_runs(data: Data) -> list[tuple[str, int, dict]]:
     `ports`: of the proxy.
     """
     at_once = data.details("proxy")["concurrency"]
+    few = data.table("proxy-buckets")
+    few = few.assign(upstream=few["upstream"] + ", tcp_max_tw_buckets " + few["buckets"].astype("string"))
     return [(f"{row.upstream}, {row.ports} ports, run {row.run}", int(row.failed),
              {"held": int(row.time_wait_proxy_to_upstream), "at_once": at_once, "ports": int(row.ports)})
-            for row in data.table("proxy").itertuples()]
+            for row in pd.concat([data.table("proxy"), few]).itertuples()]
 
 
 def held_for_a_minute(data: Data) -> list[Case]:
