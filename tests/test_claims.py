@@ -218,7 +218,7 @@ def test_the_notebooks_tell_the_same_verdicts(verdicts):
     assert rows
     for notebook, row in rows:
         numbers, _, told = [cell.strip() for cell in row.strip("|").split("|")[:3]]
-        verdict = re.match(r"\*\*(.+?)\*\*", told)
+        verdict = re.search(r"\*\*(.+?)\*\*", told)
         assert verdict, f"{notebook}: no verdict in bold: {row}"
         for number in map(int, re.findall(r"\d+", numbers)):
             assert verdict[1] == verdicts.loc[number, "verdict"], f"{notebook}: claim {number} of: {row}"
