@@ -14,8 +14,8 @@ from helpers.claims.judging import VERDICTS, Case, Claim, foretells, verdict_of
 from helpers.claims.observed import OBSERVED
 from helpers.claims.sentences import SENTENCES
 
-__all__ = ["CLAIMS", "SENTENCES", "VERDICTS", "Case", "Claim", "Data", "cases", "foretells", "judge", "judging", "sentences",
-           "verdict_of"]
+__all__ = ["CLAIMS", "SENTENCES", "VERDICTS", "Case", "Claim", "Data", "cases", "foretells", "judge", "judging",
+           "sentences", "verdict_of"]
 
 CLAIMS = (*OBSERVED, *EXPLAINED)
 
