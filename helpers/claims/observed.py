@@ -114,7 +114,7 @@ OBSERVED = (
     Claim(28, "Exp. 1 (4)", "Seven images: six connections", "04", pages.counted(7, 6),
           "In both recordings, Chromium's and Firefox's, there are six.",
           "Two loads of many; in others of the same kind the images came back too fast for six."),
-    Claim(29, "Exp. 1 (4)", "... and these six from the beginning", "04", pages.six_before_the_page,
+    Claim(29, "Exp. 1 (4)", "... and these six from the beginning", "04", pages.six_from_the_beginning,
           "*At first* may mean: when the images are asked for.",
           "Then too only one or two stood open; the article itself counts three at first for four images."),
     Claim(30, "Exp. 1 (4)", "... and they are used again for the rest", "04", pages.used_again,

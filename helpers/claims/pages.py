@@ -12,6 +12,7 @@ ALL_PAGES = tuple(f"long-{images}-images-{client}" for client in CLIENTS for ima
 SHORT_PAGES = tuple(f"short-7-images-{client}" for client in CLIENTS)
 WITH_TWO_IMAGES = ("long-2-images-firefox", "long-2-images-chromium", "idle-close-quiet", "idle-close-visit",
                    "idle-close-patient")
+JUST_SET_UP = "Cert verifier changed"  # Chromium's reason, in its own log
 WITH_ONE_IMAGE = ("long-1-images-firefox", "long-1-images-chromium", "page-streamed-firefox", "page-streamed-chromium")
 
 
@@ -23,7 +24,7 @@ def counted(images: int, number: int) -> Callable[[Data], list[Case]]:
     """
     def cases(data):
         counts = data.table("browser-counts").query(f"images == {images}")
-        kept = counts["connections"] - (counts["flushed"].fillna(0) if "flushed" in counts else 0)
+        kept = counts["connections"] - counts["flushed"].fillna(0)
         return [Case(f"{row.browser}, {row.start}, load {row.repeat}", bool(kept[place] == number),
                      {"browser": row.browser, "start": row.start}) for place, row in counts.iterrows()]
     return cases
@@ -111,8 +112,17 @@ def opened_before_images(images: int, number: int, client: str, data: Data) -> b
 
 
 def three_at_first(data: Data) -> list[Case]:
-    """Each browser's recording with four images: whether it opened three connections before it asked for an image."""
-    return [Case(f"long-4-images-{client}", opened_before_images(4, 3, client, data)) for client in BROWSERS]
+    """Each load of four images by Chromium, and the recordings: whether three connections were opened in advance."""
+    return [*(Case(load, number == 3) for load, number in _in_advance(data, 4)),
+            *(Case(f"long-4-images-{client}", bool(opened_before_images(4, 3, client, data))) for client in BROWSERS)]
+
+
+def _in_advance(data, images):
+    """Name of each Chromium load, and its connections that were opened for no request and were not closed at once."""
+    sockets = data.table("browser-sockets").query(f"images == {images}")
+    early = (sockets["opened_for"] == "preconnect") & (sockets["close_reason"] != JUST_SET_UP)
+    for (start, repeat), number in early.groupby([sockets["start"], sockets["repeat"]]).sum().items():
+        yield f"chromium, {start}, load {repeat}", number
 
 
 def over_the_first(data: Data) -> list[Case]:
@@ -136,12 +146,14 @@ def _further(data: Data, name: str) -> Iterable[Case]:
         yield Case(f"{name}, connection {stream}", missing > (page["opened"] < row["opened"]).sum())
 
 
-def six_before_the_page(data: Data) -> list[Case]:
-    """Each browser's recording with seven images: whether six connections were opened before the page had arrived."""
-    def so(name):
+def six_from_the_beginning(data: Data) -> list[Case]:
+    """Each load of seven images by Chromium, and the recordings: whether six were opened before the page was there."""
+    def before_page(name):
         arrived = data.load(name).exchanges.query("target == '/'")["finished"].iloc[0]
-        return (data.page(name)["opened"] < arrived).sum() >= 6
-    return [Case(f"long-7-images-{client}", so(f"long-7-images-{client}")) for client in BROWSERS]
+        return (data.page(name)["opened"] < arrived).sum()
+    names = [f"long-7-images-{client}" for client in BROWSERS]
+    return [*(Case(load, number >= 6) for load, number in _in_advance(data, 7)),
+            *(Case(name, bool(before_page(name) >= 6)) for name in names)]
 
 
 def used_again(data: Data) -> list[Case]:
