@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from helpers import experiments
 from helpers.claims.data import BROWSERS, CLIENTS, LONG, LONG_PAGES, Data
 from helpers.claims.judging import Case
 
@@ -101,7 +100,7 @@ def one_connection_for_both(data: Data) -> list[Case]:
         page, image = sent.loc["/"], sent.loc["/image-1.png"]
         return Case(name, page["stream"] == image["stream"],
                     {"page_first": bool(page["finished"] < image["requested"])})
-    return [case(name) for name in WITH_ONE_IMAGE if name in experiments.names()]
+    return [case(name) for name in WITH_ONE_IMAGE]
 
 
 def opened_before_images(images: int, number: int, client: str, data: Data) -> bool:
