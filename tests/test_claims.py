@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from helpers.claims import CLAIMS, SENTENCES, VERDICTS, Case, Data, cases, foretells, judge, verdict_of
+from helpers.claims.data import CLIENTS, HABITS
 from helpers.claims.framing import ANSWERS
 from helpers.claims.judging import judge as judge_claims
 
 ROOT = Path(__file__).resolve().parent.parent
-ENOUGH = 3
 
 
 class Altered(Data):
@@ -110,10 +111,11 @@ def test_at_times_means_that_cases_alike_in_every_fact_differ(verdicts, cases_of
         assert any(tuple(sorted(case.facts.items())) in alike for case in cases_of[number] if not case.right)
 
 
-def test_a_verdict_without_condition_rests_on_enough_cases_or_says_on_how_few(verdicts):
-    few = verdicts["of"] < ENOUGH
-    assert (verdicts["rests_on"] != "").eq(few).all()
-    assert verdicts.loc[few, "rests_on"].isin(["one recording", "two recordings"]).all()
+def test_a_verdict_rests_on_three_recordings_or_says_on_how_few(verdicts, cases_of):
+    recordings = pd.Series({number: len({case.recording or case.name for case in cases})
+                            for number, cases in cases_of.items()})
+    words = {1: "one recording", 2: "two recordings"}
+    assert list(verdicts["rests_on"]) == [words.get(number, "") for number in recordings]
 
 
 def one_closer(closers):
@@ -149,7 +151,7 @@ def one_failed_load(load):
 
 
 @pytest.mark.parametrize("number, name, change, before, after, also", [
-    (55, "closers", one_closer, "stands", "stands at times", []),
+    (55, "closers", one_closer, "stands", "stands at times", [52]),
     (45, "ports", one_refusal, "stands", "stands at times", [16, 42, 48]),
     (44, "thread-per-connection", more_threads, "stands only if", "stands at times", []),
     (21, "article-2018", one_report, "stood then", "does not stand", []),
@@ -160,6 +162,18 @@ def test_one_datum_changes_a_verdict(verdicts, number, name, change, before, aft
     assert altered.loc[number, "verdict"] == after
     others = verdicts.index.difference([number, *also])
     assert altered.loc[others, "verdict"].eq(verdicts.loc[others, "verdict"]).all()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_habits_are_those_of_the_recordings(client):
+    """As many probes as fit into 65 s of silence; unused connections that the client closed lived as long as said."""
+    data, habits = Data(), HABITS[client]
+    used = data.page(f"long-1-images-{client}").query("client_bytes > 0")
+    assert (used["keepalive_probes"] == 65 // habits.probes_after).all()
+    name = "idle-close-firefox" if client == "firefox" else f"long-1-images-{client}"
+    unused = data.page(name).query("client_bytes == 0")
+    lived = (unused["closed"] - unused["opened"])[unused["closer"] == "client"]
+    assert lived.between(habits.unused, habits.unused + 1).all() and len(lived) == (2 if habits.watches else 0)
 
 
 def test_the_version_of_an_answer_is_what_the_servers_say():

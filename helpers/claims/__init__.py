@@ -23,8 +23,8 @@ CLAIMS = (*OBSERVED, *EXPLAINED)
 def judge(data: Data | None = None) -> pd.DataFrame:
     """One row per claim, index `number`: `paragraph`, `says`, `verdict`, `condition`, `right`, `of`, `rests_on`, …
 
-    `right` of `of` cases are right. `rests_on`: "one recording" or "two recordings" where there are no more cases, else
-    empty. Then `cases` (whether right, by name), `objection`, `answer` and `notebook`.
+    `right` of `of` cases are right. `rests_on`: "one recording" or "two recordings" where the cases come from no more,
+    else empty. Then `cases` (whether right, by name), `objection`, `answer` and `notebook`.
     """
     return judging.judge(CLAIMS, data or Data())
 

@@ -117,7 +117,7 @@ def used_again_by_client(data: Data) -> list[Case]:
     ports = data.table("ports").query("setting == 'server closes first'")
     return [Case("13,600 connections from 100 ports", bool(ports["failed"].sum() == 0), {"higher": True, "stamp": 1}),
             *(Case(f"new-syn: {row.case}", row.answer == "SA",
-                   {"higher": "higher" in row.case, "stamp": ("newer" in row.case) - ("older" in row.case)})
+                   {"higher": "higher" in row.case, "stamp": ("newer" in row.case) - ("older" in row.case)}, "new-syn")
               for row in data.answers("new-syn").itertuples())]
 
 
@@ -158,7 +158,7 @@ def own_thread(data: Data) -> list[Case]:
 def taken_by_time_wait(data: Data) -> list[Case]:
     """Threads, descriptors and memory of nginx's process: whether thousands of TIME_WAITs took more of them."""
     waiting = memory(data, "TIME_WAIT")
-    return [Case(f"{kind} of nginx", waiting["with"][kind] > waiting["without"][kind])
+    return [Case(f"{kind} of nginx", waiting["with"][kind] > waiting["without"][kind], recording="load")
             for kind in ("threads", "descriptors", "rss")]
 
 

@@ -33,14 +33,14 @@ def unused_closed_first(data: Data) -> list[Case]:
     return [Case(f"{name}, connection {stream}",
                  row["closer"] == "client" and row["closed"] < _used(data, name)["closed"].min(),
                  {"client_closes_after": float(data.patience(name, HABITS[client], HABITS[client].unused)),
-                  "server_closes_after": UNTIL_FIRST_REQUEST})
+                  "server_closes_after": UNTIL_FIRST_REQUEST}, name)
             for name, client, stream, row in _unused(data)]
 
 
 def unused_waits_at_client(data: Data) -> list[Case]:
     """Each unused connection that the client closed, today's and the replay's: whether its TIME_WAIT is there."""
     def case(name, stream, row):
-        return Case(f"{name}, connection {stream}", row["time_wait"] == "client")
+        return Case(f"{name}, connection {stream}", row["time_wait"] == "client", recording=name)
     today = [case(name, stream, row) for name, _, stream, row in _unused(data) if row["closer"] == "client"]
     return today + [case(name, stream, row) for name in REPLAYS
                     for stream, row in data.page(name).query("client_bytes == 0 and closer == 'client'").iterrows()]
@@ -49,7 +49,8 @@ def unused_waits_at_client(data: Data) -> list[Case]:
 def unused_not_probed(data: Data) -> list[Case]:
     """Each unused connection: whether it was not probed. `lived`: from opening to closing, in seconds."""
     return [Case(f"{name}, connection {stream}", row["keepalive_probes"] == 0,
-                 {"lived": round(float(row["closed"] - row["opened"]), 1), "probes_after": HABITS[client].probes_after})
+                 {"lived": round(float(row["closed"] - row["opened"]), 1), "probes_after": HABITS[client].probes_after},
+                 name)
             for name, client, stream, row in _unused(data)]
 
 
@@ -83,18 +84,6 @@ def _probes_answered(data, name, used):
     return bool((bare.reindex(used.index, fill_value=0) >= used["keepalive_probes"]).all())
 
 
-def kept_open(data: Data) -> list[Case]:
-    """Each recording with probes: whether the server's FIN came as late as if a probe restarted keepalive_timeout."""
-    def later(name, client):
-        used = _used(data, name)
-        idle = together(used["opened"], data.answered(name), data.fin(name, "server"))
-        idle = (idle[2] - idle[1])[used["keepalive_probes"] > 0]
-        return bool((idle >= HABITS[client].probes_after + data.keepalive_timeout(name)).any())
-    def probed(name, client):
-        return data.keepalive_timeout(name) > HABITS[client].probes_after and name != "idle-close-patient"
-    return [Case(name, later(name, client)) for name, client in {**PAGES, **REPLAYS}.items() if probed(name, client)]
-
-
 def _closed_by_server(data, names):
     """By recording: `used` connections that the server closed first, as columns 1 (last answer), 2, 3 (the FINs)."""
     for name in names:
@@ -102,6 +91,16 @@ def _closed_by_server(data, names):
         if len(used):
             yield name, together(used["opened"], data.answered(name), data.fin(name, "server"),
                                  data.fin(name, "client"))
+
+
+def kept_open(data: Data) -> list[Case]:
+    """Each recording with probes: whether the server's FIN came as late as if a probe restarted keepalive_timeout."""
+    clients = {**PAGES, **REPLAYS}
+    def case(name, times):
+        restarted = HABITS[clients[name]].probes_after + data.keepalive_timeout(name)
+        return Case(name, bool((times[2] - times[1] >= restarted).any()))
+    return [case(name, times) for name, times in _closed_by_server(data, clients)
+            if HABITS[clients[name]].probes_after < data.keepalive_timeout(name)]
 
 
 def timeout_closes(data: Data) -> list[Case]:

@@ -81,11 +81,14 @@ def length_tells(data: Data) -> list[Case]:
 
 
 def close_tells(data: Data) -> list[Case]:
-    """Each connection of `closers-end-of-file`: whether its response was complete only with the server's FIN."""
+    """A recording and each cell with neither: whether responses were complete with the server's FIN, and not before.
+
+    In a cell: whether no client closed first, as one does that knows the end.
+    """
     name = "closers-end-of-file"
-    sent, fin = data.load(name).exchanges.set_index("stream"), data.fin(name, "server")
-    return [Case(f"{name}, connection {stream}", finished == fin[stream])
-            for stream, finished in sent["finished"].items()]
+    complete = data.load(name).exchanges.set_index("stream")["finished"]
+    return [Case(name, bool((complete == data.fin(name, "server")).all())),
+            *(Case(cell, not (rows["closer"] == "client").any()) for cell, _, rows in cells(data, "until-close"))]
 
 
 def chunks_tell(data: Data) -> list[Case]:

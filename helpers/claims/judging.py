@@ -16,12 +16,14 @@ FEW = {1: "one recording", 2: "two recordings"}
 class Case:
     """One recording, connection, load or run that a claim gets right or wrong, and the facts known of it.
 
-    `facts`: what a condition may read; whether the claim was right is not among them.
+    `facts`: what a condition may read; whether the claim was right is not among them. `recording`: what it was taken
+    from, where that is not the case's own.
     """
 
     name: str
     right: bool
     facts: Mapping = field(default_factory=dict)
+    recording: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def foretells(when: Callable[[SimpleNamespace], bool], cases: list[Case]) -> boo
 def judge(claims: Iterable[Claim], data: Data) -> pd.DataFrame:
     """One row per claim, index `number`: `paragraph`, `says`, `verdict`, `condition`, `right`, `of`, `rests_on`, …
 
-    `right` of `of` cases are right. `rests_on`: "one recording" or "two recordings" where there are no more cases, else
-    empty. Then `cases` (whether right, by name), `objection`, `answer` and `notebook`.
+    `right` of `of` cases are right. `rests_on`: "one recording" or "two recordings" where the cases come from no more,
+    else empty. Then `cases` (whether right, by name), `objection`, `answer` and `notebook`.
     """
     return pd.DataFrame([_row(claim, data) for claim in claims]).set_index("number")
 
@@ -82,9 +84,10 @@ def _row(claim, data):
     cases = list(claim.cases(data))
     verdict = verdict_of(cases, claim.then is not None and bool(claim.then(data)))
     condition = _condition(claim, cases) if verdict == "stands only if" else ""
+    recordings = {case.recording or case.name for case in cases}
     return {"number": claim.number, "paragraph": claim.paragraph, "says": claim.says, "verdict": verdict,
             "condition": condition, "right": sum(case.right for case in cases), "of": len(cases),
-            "rests_on": FEW.get(len(cases), ""), "cases": {case.name: case.right for case in cases},
+            "rests_on": FEW.get(len(recordings), ""), "cases": {case.name: case.right for case in cases},
             "objection": claim.objection, "answer": claim.answer, "notebook": claim.notebook}
 
 

@@ -103,7 +103,7 @@ OBSERVED = (
           "So it was no rule of that browser; today's two browsers kept to it in every recording."),
     Claim(25, "Exp. 1 (3)", "A further connection is opened when all are busy and something is still wanted", "04",
           pages.one_more_when_busy, "By packets, Chromium opened its third when its second had just become idle.",
-          "Packets do not show when a browser assigns a connection; they show that more was wanted than was open."),
+          "Packets do not show when it hands one out. More was wanted than was open, and its log names the image."),
     Claim(26, "Exp. 1 (3)", "Four images: four connections in all", "04", pages.counted(4, 4),
           "What is wrong so often does not stand.",
           "The same browser, started in the same way, is right in one load and wrong in the next."),

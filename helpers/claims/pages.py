@@ -142,7 +142,8 @@ def _further(data: Data, name: str) -> Iterable[Case]:
     asked = wanted["requested"].min()
     for stream, row in page[page["opened"] > asked].iterrows():
         missing = (wanted["finished"] > row["opened"]).sum()
-        yield Case(f"{name}, connection {stream}", missing > (page["opened"] < row["opened"]).sum())
+        yield Case(f"{name}, connection {stream}", bool(missing > (page["opened"] < row["opened"]).sum()),
+                   recording=name)
 
 
 def six_from_the_beginning(data: Data) -> list[Case]:
@@ -168,7 +169,7 @@ def one_request_each(data: Data) -> list[Case]:
 def closed_by_the_server(data: Data) -> list[Case]:
     """Each short connection: whether the server closed it first, and had its TIME_WAIT."""
     return [Case(f"{name}, connection {stream}", (row["closer"], row["time_wait"]) == ("server", "server"),
-                 {"client": name.rsplit("-", 1)[1]})
+                 {"client": name.rsplit("-", 1)[1]}, name)
             for name in SHORT_PAGES for stream, row in data.page(name).iterrows()]
 
 
@@ -188,7 +189,7 @@ def _runs(data: Data, name: str, start: str, end: str) -> Iterable[Case]:
     for number, (began, ended) in enumerate(zip(starts, ends), 1):
         its = sent[sent["requested"].between(began, ended)]
         yield Case(f"{name}, process {number}", len(its) == 1,
-                   {"outlives": round(float(ended - its["finished"].min()), 1)})
+                   {"outlives": round(float(ended - its["finished"].min()), 1)}, name)
 
 
 def ends_that_wait(data: Data) -> list[Case]:
