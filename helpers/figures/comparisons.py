@@ -177,7 +177,7 @@ def poster(verdicts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     columns = 2 if len(verdicts) <= 40 else 3
     rows = -(-len(verdicts) // columns)
     for place, (number, row) in enumerate(verdicts.iterrows()):
-        _claim(ax, place // rows, place % rows, number, row, 46 if columns == 2 else 40)
+        _claim(ax, place // rows, place % rows, number, row, 46 if columns == 2 else 62)
     tally = verdicts["verdict"].value_counts()
     ax.legend(handles=[Rectangle((0, 0), 1, 1, facecolor=colour, label=f"{verdict}: {tally.get(verdict, 0)}")
                        for verdict, colour in VERDICTS.items() if verdict in tally or verdict != "stands at times"],
@@ -196,4 +196,5 @@ def _claim(ax, x, y, number, row, width):
     rests_on = f" ({row['rests_on']})" if row.get("rests_on") else ""
     verdict = row["verdict"] + (f" {row['condition']}" if row["condition"] else "") + rests_on
     ax.text(x + 0.07, y + 0.03, "\n".join(said), size=9.5, va="top")
-    ax.text(x + 0.07, y + 0.1 + 0.32 * len(said), verdict, size=8.5, va="top", color=colour, weight="bold")
+    lines = textwrap.wrap(verdict, width + 22)[:2]
+    ax.text(x + 0.07, y + 0.1 + 0.32 * len(said), "\n".join(lines), size=8.5, va="top", color=colour, weight="bold")
