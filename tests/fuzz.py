@@ -356,7 +356,7 @@ def look(target, seconds, folder):
         chance = random.Random(seed)
         return (atheris.Mutate(data, largest) if chance.random() < 0.2 else mutate(data, chance))[:largest]
 
-    for name in ("captures", "connections", "exchanges", "states", "report"):
+    for name in ("captures.layers", "connections", "exchanges", "states", "report"):
         own = [item for item in vars(sys.modules[f"helpers.{name}"]).values() if getattr(item, "__module__", "") == f"helpers.{name}"]
         methods = [item for kind in own if isinstance(kind, type) for item in vars(kind).values()]
         for item in own + methods:

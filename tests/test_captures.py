@@ -25,8 +25,7 @@ from scapy.packet import Raw
 from scapy.utils import rdpcap, wrpcap
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment
 
-from helpers import captures
-from helpers.captures import Capture, CaptureError, read_capture, read_pieces
+from helpers.captures import Capture, CaptureError, layers, read_capture, read_pieces
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
@@ -218,7 +217,7 @@ def small_sections(frames, times, orders="<>"):
 @pytest.mark.parametrize("size", [1 << 16, 3])
 def test_pcapng_small_sections(tmp_path, expected, monkeypatch, orders, size):
     """They are dealt with together; no packet can name an interface of another section, or one that comes later."""
-    monkeypatch.setattr(captures, "CHUNK", size)
+    monkeypatch.setattr(layers, "CHUNK", size)
     whole = small_sections(ETHERNET, TIMES, orders)
     pd.testing.assert_frame_equal(read(tmp_path, whole).segments, expected)
     pieces = list(read_pieces(tmp_path / "toy", 400))
@@ -696,13 +695,13 @@ def test_guesses_and_chunks_change_nothing(tmp_path, data, monkeypatch, name, fo
         (tmp_path / "damaged").write_bytes(damaged)
         usual = _outcome(tmp_path / "damaged")
         with monkeypatch.context() as changed:
-            changed.setattr(captures, "CHUNK", 7)
-            changed.setattr(captures, "SLAB", 4096)
+            changed.setattr(layers, "CHUNK", 7)
+            changed.setattr(layers, "SLAB", 4096)
             assert _outcome(tmp_path / "damaged") == usual
-            changed.setattr(captures, "PLAIN_LINK", None)
+            changed.setattr(layers, "PLAIN_LINK", None)
             assert _outcome(tmp_path / "damaged") == usual
             for guess in ("_likely_records", "_likely_packets"):
-                changed.setattr(captures, guess, lambda *_: (np.empty(0, np.int64), np.empty(0, np.int64)))
+                changed.setattr(layers, guess, lambda *_: (np.empty(0, np.int64), np.empty(0, np.int64)))
             assert _outcome(tmp_path / "damaged") == usual
 
 
