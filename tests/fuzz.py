@@ -15,9 +15,9 @@ import zlib
 from pathlib import Path
 from types import FunctionType
 
+from capture_files import ETHERNET as ETHERNET_FRAMES
+from capture_files import TIMES, VARIANTS, pcap_variant, small_sections
 from gallery import capture_of_links
-from test_captures import ETHERNET as ETHERNET_FRAMES
-from test_captures import TIMES, VARIANTS, pcap_variant, small_sections
 
 from helpers.captures import CaptureError, read_capture
 from helpers.connections import keepalive_probes
@@ -33,6 +33,7 @@ ISN = {"C": 1000, "S": 5000}
 SECTION = b"\x0a\x0d\x0d\x0a"
 GZIP = b"\x1f\x8b"
 LARGEST = 1 << 16
+INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "states", "report"))
 
 
 # Captures from bytes: thousands of frames in no time
@@ -356,8 +357,8 @@ def look(target, seconds, folder):
         chance = random.Random(seed)
         return (atheris.Mutate(data, largest) if chance.random() < 0.2 else mutate(data, chance))[:largest]
 
-    for name in ("captures.layers", "connections", "exchanges", "states", "report"):
-        own = [item for item in vars(sys.modules[f"helpers.{name}"]).values() if getattr(item, "__module__", "") == f"helpers.{name}"]
+    for name in [name for name in sys.modules if name.startswith(INSTRUMENTED)]:
+        own = [item for item in vars(sys.modules[name]).values() if getattr(item, "__module__", "") == name]
         methods = [item for kind in own if isinstance(kind, type) for item in vars(kind).values()]
         for item in own + methods:
             if isinstance(item, FunctionType):

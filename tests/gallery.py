@@ -1,11 +1,12 @@
 """A gallery of captures such as other people's: one conversation of each kind, and one frame of each link and tunnel."""
 
+from capture_files import EPOCH, interface, packet, section
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
-from test_captures import EPOCH, LINKS, TUNNELS, interface, packet, section
 from test_exchanges import CHUNKED, FIVE, OK, get, talk
 from toys import HANDSHAKE, SERVER_CLOSES, segment
+from wrapped_frames import LINKS, TUNNELS
 
 POST = b"POST /form HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\na=1&b=2"
 TURNS = {

@@ -6,13 +6,13 @@ import subprocess
 
 import pandas as pd
 import pytest
+from capture_files import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
 from conftest import require
 from gallery import capture_of, capture_of_links, conversations, strange_frames
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from test_against_tshark import BETWEEN, NUMBERS, bits, requests_of, tshark
 from test_against_tshark import requests as requests_of_tshark
-from test_captures import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
 
 from helpers.captures import read_capture
 
