@@ -18,12 +18,14 @@ def pcap(frames, times=None, order="<", unit=1000, link=1, snap=1 << 18, lengths
     records = []
     for number, data in enumerate(frames):
         time, length = (times or TIMES)[number], lengths[number] if lengths else len(data)
-        records.append(struct.pack(order + "IIII", time // 10**9, time % 10**9 // unit, len(data[:snap]), length) + data[:snap])
+        head = struct.pack(order + "IIII", time // 10**9, time % 10**9 // unit, len(data[:snap]), length)
+        records.append(head + data[:snap])
     return struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snap, link) + b"".join(records)
 
 
-VARIANTS = [(0xA1B2CD34, (2, 4)), (0x1C0001AB, (2, 4)), (0x1C0001AC, (2, 4)), (0xA1B2C3D4, (2, 0)), (0xA1B2C3D4, (2, 2)),
-            (0xA1B2C3D4, (2, 3)), (0xA1B2C3D4, (543, 0)), (0xA1B2CD34, (2, 2))]
+VARIANTS = [                    # (magic number, version)
+    (0xA1B2CD34, (2, 4)), (0x1C0001AB, (2, 4)), (0x1C0001AC, (2, 4)), (0xA1B2C3D4, (2, 0)), (0xA1B2C3D4, (2, 2)),
+    (0xA1B2C3D4, (2, 3)), (0xA1B2C3D4, (543, 0)), (0xA1B2CD34, (2, 2))]
 
 
 def pcap_variant(frames, magic, version, order="<", times=None):
@@ -32,7 +34,7 @@ def pcap_variant(frames, magic, version, order="<", times=None):
     if magic >> 16 == 0x1C00:
         data += struct.pack(order + "I", sum(size + len(frame) - 1 for frame in frames))
     for number, (frame, time) in enumerate(zip(frames, times or TIMES)):
-        swapped = version in ((2, 0), (2, 2), (543, 0)) or version == (2, 3) and number % 2
+        swapped = version in ((2, 0), (2, 2), (543, 0)) or (version == (2, 3) and number % 2)
         lengths = (len(frame), len(frame) - 1) if swapped else (len(frame) - 1, len(frame))
         record = struct.pack(order + "IIIIIHBB", time // 10**9, time % 10**9 // 1000, *lengths, 1, 0x0800, 0, 0)
         data += record[:size] + frame[:-1]
@@ -64,7 +66,8 @@ def packet(data, ticks, order="<", number=0, length=None):
 
 
 def obsolete_packet(data, ticks, order="<"):
-    return block(2, struct.pack(order + "HHIIII", 0, 0, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data)) + data, order)
+    head = struct.pack(order + "HHIIII", 0, 0, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))
+    return block(2, head + data, order)
 
 
 def simple_packet(data, order="<", length=None):
@@ -82,7 +85,8 @@ def small_sections(frames, times, orders="<>"):
     for number, (frame, time) in enumerate(zip(frames, times)):
         order, clock = orders[number % len(orders)], (6, 9, 3)[number % 3]
         options = option(9, bytes([clock]), order) + option(14, struct.pack(order + "q", number), order)
-        data += section(order) + section(">") + section(order) + interface(order, link=101) + interface(order, options=options)
+        data += section(order) + section(">") + section(order)
+        data += interface(order, link=101) + interface(order, options=options)
         data += packet(frame, (time - number * 10**9) * 10**clock // 10**9, order, number=1)
     return data
 

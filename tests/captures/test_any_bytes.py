@@ -48,13 +48,15 @@ bounded = settings(max_examples=25, deadline=None, suppress_health_check=[Health
 
 
 @bounded
-@given(st.binary(max_size=400), st.sampled_from([b"", pcap([])[:24], pcap([], order=">"), section() + interface(), section(">")]))
+@given(st.binary(max_size=400), st.sampled_from([
+    b"", pcap([])[:24], pcap([], order=">"), section() + interface(), section(">")]))
 def test_any_bytes(tmp_path, rubbish, start):
     reads_or_refuses(tmp_path / "toy", start + rubbish)
 
 
 @bounded
-@given(st.data(), st.sampled_from([pcap(ETHERNET), pcap(ETHERNET, order=">", unit=1), pcapng(), pcapng(">"), gzip.compress(pcap(ETHERNET), mtime=0)]))
+@given(st.data(), st.sampled_from([
+    pcap(ETHERNET), pcap(ETHERNET, order=">", unit=1), pcapng(), pcapng(">"), gzip.compress(pcap(ETHERNET), mtime=0)]))
 def test_damaged_captures(tmp_path, data, whole):
     damaged = bytearray(whole)
     for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), max_size=25)):
@@ -62,15 +64,25 @@ def test_damaged_captures(tmp_path, data, whole):
     reads_or_refuses(tmp_path / "toy", bytes(damaged))
 
 
+def overwritten(drawn):
+    """A packet with some of its bytes replaced."""
+    whole, other, at = drawn
+    return whole[:at] + other + whole[at + len(other):]
+
+
+SOME_LINKS = st.sampled_from([0, 1, 6, 12, 101, 108, 113, 147, 204, 228, 239, 276])
+SOME_FRAMES = st.one_of(st.binary(max_size=60), st.tuples(
+    st.sampled_from([IP4, IP6, ETHERNET[3]]), st.binary(max_size=30), st.integers(0, 70)).map(overwritten))
+
+
 @bounded
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 6, 12, 101, 108, 113, 147, 204, 228, 239, 276]), st.one_of(
-    st.binary(max_size=60), st.tuples(st.sampled_from([IP4, IP6, ETHERNET[3]]), st.binary(max_size=30), st.integers(0, 70)).map(
-        lambda drawn: drawn[0][:drawn[2]] + drawn[1] + drawn[0][drawn[2] + len(drawn[1]):])), st.integers(0, 2**32 - 1)), max_size=8))
+@given(st.lists(st.tuples(SOME_LINKS, SOME_FRAMES, st.integers(0, 2**32 - 1)), max_size=8))
 def test_any_frames(tmp_path, frames):
     """Whatever a frame holds and whatever length it claims, it is a segment or counted."""
     links = sorted({link for link, _, _ in frames})
     data = section() + b"".join(interface(link=link) for link in links)
-    data += b"".join(packet(frame, number, number=links.index(link), length=length) for number, (link, frame, length) in enumerate(frames))
+    data += b"".join(packet(frame, number, number=links.index(link), length=length)
+                     for number, (link, frame, length) in enumerate(frames))
     reads_or_refuses(tmp_path / "toy", data)
     assert read_capture(tmp_path / "toy").frames == len(frames)
 

@@ -26,10 +26,12 @@ def test_every_column_of_a_whole_exchange(tmp_path):
     capture = read(tmp_path, pcap(ETHERNET))
     table = capture.segments
     assert table.index.tolist() == list(range(1, 11)) and table.index.name == "frame"
-    assert table.columns.tolist() == ["time", "stream", "host", "src", "sport", "dst", "dport", "seq", "ack", "flags", "length"]
+    assert table.columns.tolist() == [
+        "time", "stream", "host", "src", "sport", "dst", "dport", "seq", "ack", "flags", "length"]
     assert table["time"].tolist() == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 1.1, 1.5, 1.6]
     assert table["stream"].tolist() == [0] * 10
-    assert table["host"].tolist() == [{"C": "client", "S": "server"}[row[0]] for row in HANDSHAKE + EXCHANGE + SERVER_CLOSES]
+    senders = [row[0] for row in HANDSHAKE + EXCHANGE + SERVER_CLOSES]
+    assert table["host"].tolist() == [{"C": "client", "S": "server"}[who] for who in senders]
     assert table.iloc[3][["src", "sport", "dst", "dport"]].tolist() == ["10.0.0.1", 50000, "10.0.0.2", 80]
     assert table["seq"].tolist() == [1000, 5000, 1001, 1001, 5001, 1028, 5044, 1028, 1028, 5045]
     assert table["ack"].tolist() == [0, 1001, 5001, 5001, 1028, 5044, 1028, 5045, 5045, 1029]
@@ -55,7 +57,8 @@ def test_gzip(tmp_path, expected, make):
 
 
 def test_gzip_cut_or_damaged(tmp_path):
-    rows = [bytes(segment("C", 0, "A", number, payload=np.random.default_rng(number).bytes(40))) for number in range(300)]
+    payloads = [np.random.default_rng(number).bytes(40) for number in range(300)]
+    rows = [bytes(segment("C", 0, "A", number, payload=payload)) for number, payload in enumerate(payloads)]
     zipped = gzip.compress(pcap(rows, [0] * 300))
     half = read(tmp_path, zipped[:len(zipped) // 2])
     assert 100 < half.frames < 200 and f"cut short at byte {len(zipped) // 2}" in half.cut
@@ -78,7 +81,7 @@ def test_cut_at_every_offset(tmp_path, make, head, tail):
     whole = make()
     ends = [whole.index(frame) + len(frame) + (-len(frame) % 4 if tail else 0) + tail for frame in ETHERNET[:4]]
     data = whole[:ends[-1]]
-    begins = [24 if not tail else len(section() + interface())] + ends[:-1]
+    begins = [24 if not tail else len(section() + interface()), *ends[:-1]]
     for size in range(len(data)):
         if size < head:
             with pytest.raises(CaptureError) as error:

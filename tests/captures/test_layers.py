@@ -14,7 +14,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
-from wrapped_frames import IP4, IP6, LINKS, SNAP, TUNNELS
+from wrapped_frames import BOTTOM, IP4, IP6, LINKS, MACS, SNAP, TUNNELS, TYPE_6, TYPE_MPLS, ethernet
 
 from helpers.connections import connections
 
@@ -34,36 +34,61 @@ def test_links(tmp_path, link, frame):
 def test_tunnels(tmp_path, outer, between, inner):
     """The innermost packet counts, and among other frames every one keeps its place."""
     row = one(tmp_path, bytes(outer / Raw(between + inner)), 101).segments.loc[1]
-    assert row["src"] == ("10.0.0.1" if inner == IP4 else "2001:db8::1") and row[["sport", "dport", "length"]].tolist() == [50000, 80, 5]
+    assert row["src"] == ("10.0.0.1" if inner == IP4 else "2001:db8::1")
+    assert row[["sport", "dport", "length"]].tolist() == [50000, 80, 5]
     between = [IP6, bytes(outer / Raw(between + inner)), bytes(IP() / UDP()), IP4]
     capture = read(tmp_path, pcap(between, TIMES, link=101))
     assert capture.segments.index.tolist() == [1, 2, 4] and capture.skipped == {"UDP": 1}
-    assert capture.segments["src"].tolist() == ["2001:db8::1", row["src"], "10.0.0.1"] and capture.payload(2) == b"hello"
+    assert capture.segments["src"].tolist() == ["2001:db8::1", row["src"], "10.0.0.1"]
+    assert capture.payload(2) == b"hello"
 
 
-@pytest.mark.parametrize("link, frame, reason", [
-    (147, IP4, "link type 147"), (105, b"\xd4\0" + bytes(8), "not IP (IEEE 802.11)"), (105, b"\x08\x41" + bytes(60), "not IP (IEEE 802.11)"),
-    (105, b"\x48\1" + bytes(22), "not IP (IEEE 802.11)"), (127, b"\0\0\x08\0\0\0\0\0\x80", "cut inside the link header"),
-    (105, b"\x08\1" + bytes(22) + SNAP + b"\x08\x06" + bytes(28), "ARP"), (1, bytes(Ether(dst="00:00:00:00:00:02") / ARP()), "ARP"),
-    (1, bytes(12) + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"), (1, bytes(12) + b"\x88\xe5" + IP4, "not IP (type 0x88e5)"),
-    (1, bytes(12) + b"\x88\x47\0\0\1\xff\0" + IP4, "not IP"), (1, bytes(12) + b"\x88\x47\0\0\1\xff", "cut inside the MPLS label"),
-    (9, b"\xff\x03\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"), (51, b"\x11\0\0\1\0\x0a\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),
-    (101, bytes(IP(proto=47) / Raw(b"\x20\0\x08\0\0")), "cut inside the IP header"), (101, bytes(IP(proto=47) / Raw(b"\x20\0")), "cut inside the GRE header"),
-    (101, bytes(IP(proto=41) / Raw(IP4)), "malformed IP header"), (101, bytes(IP(proto=4) / IP(proto=4) / IP() / UDP()), "UDP"),
-    (101, bytes(IP() / UDP()), "UDP"), (101, bytes(IP() / ICMP()), "ICMP"), (101, b"\x90" + IP4[1:], "not IP"),
-    (101, bytes(IP() / ICMP(type=3) / IP(IP4)), "ICMP"), (0, struct.pack("<I", 7) + IP4, "not IP"),
-    (101, bytes(IP(proto=89) / b"x"), "IP protocol 89"), (1, bytes(10), "cut inside the link header"),
-    (1, bytes(12) + b"\x81\x00\x00", "cut inside the VLAN tag"), (101, b"", "cut inside the link header"),
-    (101, IP4[:19], "cut inside the IP header"), (101, IP6[:39], "cut inside the IP header"),
-    *[(1, bytes(12) + b"\x88\x47" + bytes(4 * many) + b"\0\0\1\xff" + IP4, "more than 64 headers before TCP") for many in (64, 9999)],
+NOT_DECODED = [                 # (link type, frame, reason)
+    (147, IP4, "link type 147"),
+    (105, b"\xd4\0" + bytes(8), "not IP (IEEE 802.11)"),                # an acknowledgement
+    (105, b"\x08\x41" + bytes(60), "not IP (IEEE 802.11)"),            # encrypted
+    (105, b"\x48\1" + bytes(22), "not IP (IEEE 802.11)"),              # without data
+    (127, b"\0\0\x08\0\0\0\0\0\x80", "cut inside the link header"),
+    (105, b"\x08\1" + bytes(22) + SNAP + b"\x08\x06" + bytes(28), "ARP"),
+    (1, bytes(ethernet() / ARP()), "ARP"),
+    (1, MACS + b"\x00\x26" + bytes(40), "not IP (IEEE 802.3)"),
+    (1, MACS + b"\x88\xe5" + IP4, "not IP (type 0x88e5)"),
+    (1, MACS + TYPE_MPLS + BOTTOM + b"\0" + IP4, "not IP"),
+    (1, MACS + TYPE_MPLS + BOTTOM, "cut inside the MPLS label"),
+    (9, b"\xff\x03\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),
+    (51, b"\x11\0\0\1\0\x0a\xc0\x21" + bytes(8), "not IP (PPP protocol 0xc021)"),
+    (101, bytes(IP(proto=47) / Raw(b"\x20\0\x08\0\0")), "cut inside the IP header"),
+    (101, bytes(IP(proto=47) / Raw(b"\x20\0")), "cut inside the GRE header"),
+    (101, bytes(IP(proto=41) / Raw(IP4)), "malformed IP header"),
+    (101, bytes(IP(proto=4) / IP(proto=4) / IP() / UDP()), "UDP"),
+    (101, bytes(IP() / UDP()), "UDP"),
+    (101, bytes(IP() / ICMP()), "ICMP"),
+    (101, b"\x90" + IP4[1:], "not IP"),
+    (101, bytes(IP() / ICMP(type=3) / IP(IP4)), "ICMP"),
+    (0, struct.pack("<I", 7) + IP4, "not IP"),
+    (101, bytes(IP(proto=89) / b"x"), "IP protocol 89"),
+    (1, bytes(10), "cut inside the link header"),
+    (1, MACS + b"\x81\x00\x00", "cut inside the VLAN tag"),
+    (101, b"", "cut inside the link header"),
+    (101, IP4[:19], "cut inside the IP header"),
+    (101, IP6[:39], "cut inside the IP header"),
+    (1, MACS + TYPE_MPLS + bytes(4 * 64) + BOTTOM + IP4, "more than 64 headers before TCP"),
+    (1, MACS + TYPE_MPLS + bytes(4 * 9999) + BOTTOM + IP4, "more than 64 headers before TCP"),
     (239, b"\2\0\0\5" + bytes(4000), "more than 64 headers before TCP"),
-    (239, b"\2\0\0\5\6\0\1\0\0\0", "cut inside the link header"), (6, b"\x10\0" + bytes(40), "not IP"), (0, b"\1\0\0\1" + IP4, "not IP"),
-    (101, bytes(IP() / UDP(dport=1701) / Raw(b"\xc8\2" + bytes(10))), "not IP"), (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\0" + bytes(5))), "cut inside the Teredo header"),
+    (239, b"\2\0\0\5\6\0\1\0\0\0", "cut inside the link header"),
+    (6, b"\x10\0" + bytes(40), "not IP"),
+    (0, b"\1\0\0\1" + IP4, "not IP"),
+    (101, bytes(IP() / UDP(dport=1701) / Raw(b"\xc8\2" + bytes(10))), "not IP"),            # control
+    (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\0" + bytes(5))), "cut inside the Teredo header"),
     (101, bytes(IP() / UDP(dport=2152) / Raw(b"\x34\xff\0\x35" + bytes(7) + b"\x85\0" + IP4)), "not IP"),
-    (1, bytes(12) + b"\x86\xdd" + IP4, "malformed IP header"),
-    (101, b"\x44" + IP4[1:], "malformed IP header"), (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
+    (1, MACS + TYPE_6 + IP4, "malformed IP header"),
+    (101, b"\x44" + IP4[1:], "malformed IP header"),
+    (101, IP4[:2] + b"\x00\x0a" + IP4[4:], "malformed IP header"),
     (101, IP4[:2] + b"\x00\x1e" + IP4[4:], "malformed TCP header"),
-    (101, bytes(IP(frag=3, src="10.0.0.1") / IP4[20:]), "IP fragment after the first")])
+    (101, bytes(IP(frag=3, src="10.0.0.1") / IP4[20:]), "IP fragment after the first")]
+
+
+@pytest.mark.parametrize("link, frame, reason", NOT_DECODED)
 def test_what_is_not_decoded_is_counted_by_reason(tmp_path, link, frame, reason):
     capture = one(tmp_path, frame, link)
     assert capture.skipped == {reason: 1} and capture.segments.empty and capture.frames == 1
@@ -103,7 +128,8 @@ def test_tcp_headers_that_lie_about_their_length(tmp_path):
     short, long = IP4[:32] + b"\x40" + IP4[33:], IP4[:32] + b"\xf0" + IP4[33:]
     capture = read(tmp_path, pcap([short, long], TIMES, link=101))
     assert capture.skipped == {} and capture.segments["flags"].tolist() == ["", "PA"]
-    assert capture.segments["stream"].tolist() == capture.segments["length"].tolist() == [0, 0] and capture.payload(1) == b""
+    assert capture.segments["stream"].tolist() == capture.segments["length"].tolist() == [0, 0]
+    assert capture.payload(1) == b""
 
 
 def test_a_syn_with_a_short_header_opens_a_stream(tmp_path):
@@ -117,16 +143,23 @@ def test_a_syn_with_a_short_header_opens_a_stream(tmp_path):
 
 
 def test_options_of_ip_and_tcp(tmp_path):
-    frame = IP(options=[IPOption_NOP()] * 8) / TCP(flags="S", options=[("MSS", 1460), ("WScale", 7), ("Timestamp", (1, 0))]) / b"abc"
-    capture = one(tmp_path, frame, 101)
+    options = [("MSS", 1460), ("WScale", 7), ("Timestamp", (1, 0))]
+    capture = one(tmp_path, IP(options=[IPOption_NOP()] * 8) / TCP(flags="S", options=options) / b"abc", 101)
     assert capture.segments["length"].tolist() == [3] and capture.payload(1) == b"abc"
 
 
-@pytest.mark.parametrize("headers", [
-    IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrRouting(addresses=["2001:db8::9"]), IPv6ExtHdrFragment(offset=0, m=1),
-    IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting() / IPv6ExtHdrDestOpt(), Raw(b"\x06\x04" + bytes(22))],
-    ids=["hop by hop", "destination", "routing", "first fragment", "three", "authentication"])
-def test_ipv6_extension_headers(tmp_path, headers):
+EXTENSIONS = {
+    "hop by hop": IPv6ExtHdrHopByHop(),
+    "destination": IPv6ExtHdrDestOpt(),
+    "routing": IPv6ExtHdrRouting(addresses=["2001:db8::9"]),
+    "first fragment": IPv6ExtHdrFragment(offset=0, m=1),
+    "three": IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting() / IPv6ExtHdrDestOpt(),
+    "authentication": Raw(b"\x06\x04" + bytes(22))}
+
+
+@pytest.mark.parametrize("case", EXTENSIONS)
+def test_ipv6_extension_headers(tmp_path, case):
+    headers = EXTENSIONS[case]
     first = {"nh": 51} if isinstance(headers, Raw) else {}
     frame = bytes(IPv6(**first) / headers / TCP(sport=50000, flags="PA") / b"hello")
     capture = one(tmp_path, frame, 101)

@@ -30,7 +30,8 @@ def expected(tmp_path):
 
 
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("resolution, per_second", [(None, 10**6), (6, 10**6), (9, 10**9), (0x80 | 20, 1 << 20), (1, 10)])
+@pytest.mark.parametrize("resolution, per_second", [
+    (None, 10**6), (6, 10**6), (9, 10**9), (0x80 | 20, 1 << 20), (1, 10)])
 def test_pcapng_orders_and_clocks(tmp_path, expected, order, resolution, per_second):
     options = option(9, bytes([resolution]), order) + option(0, b"") if resolution else b""
     capture = read(tmp_path, pcapng(order, per_second, options))
@@ -45,7 +46,7 @@ def test_pcapng_time_offset(tmp_path):
 
 
 def test_pcapng_sections_interfaces_and_blocks(tmp_path, expected):
-    """Interfaces are numbered anew in each section, each with a link and a clock of its own; unknown blocks are passed over."""
+    """Each section numbers its interfaces anew, each with a link and a clock of its own; unknown blocks are skipped."""
     ns, unknown = option(9, b"\x09"), block(0x1BAD, b"whatever")
     data = section() + unknown + interface() + interface(link=101, options=ns)
     data += packet(ETHERNET[0], TIMES[0] // 1000) + packet(ETHERNET[1][14:], TIMES[1], number=1) + unknown
@@ -65,7 +66,8 @@ def test_pcapng_small_sections(tmp_path, expected, monkeypatch, orders, size):
     assert len(pieces) > 3 and [seq for piece in pieces for seq in piece.segments["seq"]] == expected["seq"].tolist()
     for late in (section(), section() + interface()):
         broken = read(tmp_path, whole + late + packet(ETHERNET[0], 0, number=1) + interface() + whole)
-        assert broken.frames == 10 and broken.cut.startswith(f"byte {len(whole + late)}:") and "names interface 1," in broken.cut
+        assert broken.frames == 10 and broken.cut.startswith(f"byte {len(whole + late)}:")
+        assert "names interface 1," in broken.cut
 
 
 def test_the_first_of_an_interface_s_clocks_counts(tmp_path):
@@ -75,12 +77,14 @@ def test_the_first_of_an_interface_s_clocks_counts(tmp_path):
     assert capture.start == pd.Timestamp(EPOCH + 3600, unit="s", tz="UTC") and capture.end == 1.6
 
 
-@pytest.mark.parametrize("kind, reason", [(9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
+@pytest.mark.parametrize("kind, reason", [
+    (9, "systemd journal entry"), (0x204, "system call"), (0xBAD, "custom block")])
 def test_pcapng_records_that_are_no_packets(tmp_path, expected, kind, reason):
     """They have frame numbers in Wireshark, and no part in the time of the capture."""
     other, packets = block(kind, b"something"), [packet(data, time // 1000) for data, time in zip(ETHERNET, TIMES)]
     capture = read(tmp_path, section() + interface() + other + packets[0] + other + b"".join(packets[1:]))
-    assert capture.frames == 12 and capture.skipped == {reason: 2} and capture.start == pd.Timestamp(EPOCH, unit="s", tz="UTC")
+    assert capture.frames == 12 and capture.skipped == {reason: 2}
+    assert capture.start == pd.Timestamp(EPOCH, unit="s", tz="UTC")
     assert capture.segments.index.tolist() == [2, *range(4, 13)]
     pd.testing.assert_frame_equal(capture.segments.reset_index(drop=True), expected.reset_index(drop=True))
     assert read(tmp_path, section() + interface() + other).skipped == {reason: 1}
