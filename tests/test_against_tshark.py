@@ -51,7 +51,7 @@ def assert_same_segments(path):
     for column, field in NUMBERS.items():
         assert ours[column].astype(int).tolist() == [int(text, 0) for text in theirs[field]], column
     for name, field in (("window", "tcp.window_size_value"), ("scale", "tcp.options.wscale.shift")):
-        assert capture._headers[name].tolist() == [int(text or 0) for text in theirs[field]], name
+        assert capture.headers[name].tolist() == [int(text or 0) for text in theirs[field]], name
     late = ours["time"].to_numpy() - theirs["frame.time_relative"].astype(float).to_numpy()
     assert late.round(9).tolist() == [0] * len(ours)
     return capture, theirs

@@ -33,6 +33,11 @@ class Capture:
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
+
+    For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of `segments`:
+    `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or 1, which end
+    of the stream sent it), `payload_at` and `payload_captured` (where its payload lies in `data`, and how much of it);
+    and beside all frames: `frame_at` and `frame_captured`. `derived`: what other modules have computed once and keep.
     """
 
     path: str
@@ -42,22 +47,27 @@ class Capture:
     start: pd.Timestamp
     end: float
     cut: str | None
-    _data: np.ndarray = field(repr=False)
-    _headers: dict = field(repr=False)
-    _derived: dict = field(repr=False, default_factory=dict)
+    data: np.ndarray = field(repr=False)
+    headers: dict = field(repr=False)
+    derived: dict = field(repr=False, default_factory=dict)
 
     def payload(self, frame: int) -> bytes:
         """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
         row = self.segments.index.get_loc(frame)
-        at, size = self._headers["payload_at"][row], self._headers["payload_captured"][row]
-        return self._data[at:at + size].tobytes()
+        at, size = self.headers["payload_at"][row], self.headers["payload_captured"][row]
+        return self.data[at:at + size].tobytes()
 
     def frame_bytes(self, frame: int) -> bytes:
         """The bytes of one frame (1-based) as they stand in the file, link header included."""
         if not 1 <= frame <= self.frames:
             raise IndexError(f"frame {frame}: {self.path} has frames 1 to {self.frames}")
-        at, size = self._headers["frame_at"][frame - 1], self._headers["frame_captured"][frame - 1]
-        return self._data[at:at + size].tobytes()
+        at, size = self.headers["frame_at"][frame - 1], self.headers["frame_captured"][frame - 1]
+        return self.data[at:at + size].tobytes()
+
+    # The names before these were public, until all modules use the new ones
+    _data = property(lambda self: self.data)
+    _headers = property(lambda self: self.headers)
+    _derived = property(lambda self: self.derived)
 
 
 def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=None, base=0) -> Capture:

@@ -72,7 +72,7 @@ def test_gzip_cut_or_damaged(tmp_path):
 def test_gzip_bomb(tmp_path):
     bomb = gzip.compress(pcap([]) + bytes(20 << 20), 9)
     capture = read(tmp_path, bomb)
-    assert "more than 250 times its size" in capture.cut and len(capture._data) < 10 << 20
+    assert "more than 250 times its size" in capture.cut and len(capture.data) < 10 << 20
 
 
 @pytest.mark.parametrize("make, head, tail", [(lambda: pcap(ETHERNET), 24, 0), (pcapng, 28, 4)])
