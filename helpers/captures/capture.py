@@ -34,10 +34,10 @@ class Capture:
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
 
-    For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of `segments`:
-    `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or 1, which end
-    of the stream sent it), `payload_at` and `payload_captured` (where its payload lies in `data`, and how much of it);
-    and beside all frames: `frame_at` and `frame_captured`. `derived`: what other modules have computed once and keep.
+    For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
+    `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or
+    1, which end of the stream sent it), `payload_at` and `payload_captured` (where its payload lies in `data`, and how
+    much of it); and beside all frames: `frame_at` and `frame_captured`. `derived`: what modules computed once and keep.
     """
 
     path: str
