@@ -1,4 +1,4 @@
-"""Text from a capture is hostile: nowhere does it become markup, mathematics, a terminal's command or writing turned round."""
+"""Text from a capture is hostile: it must not become markup, mathematics, a terminal's command or reversed text."""
 
 import io
 import re
@@ -15,9 +15,15 @@ from helpers.exchanges import exchanges
 from helpers.report import Incident, page, pictures, summary, visible
 
 TARGETS = {
-    "script": b"/<script>alert(1)</script><img/src=x/onerror=alert(1)>\"'&lt;", "mathematics": b"/$\\frac{1}{0}$$^{$\\undefined{",
-    "escapes": b"/\x1b[31m\x1b]0;title\x07\x1b[2J\x9b31m", "right to left": "/\u202egnp.exe\u2066\u200f".encode(),
-    "nul": b"/\x00\x01\x7f", "surrogates": b"/\xed\xa0\x80\xed\xbf\xbf\xff\xfe", "long": b"/" + b"x" * 60000, "percent": b"/%s%(x)s{0}{x!r}"}
+    "script": b"/<script>alert(1)</script><img/src=x/onerror=alert(1)>\"'&lt;",
+    "mathematics": b"/$\\frac{1}{0}$$^{$\\undefined{",
+    "escapes": b"/\x1b[31m\x1b]0;title\x07\x1b[2J\x9b31m",
+    "right to left": "/\u202egnp.exe\u2066\u200f".encode(),
+    "nul": b"/\x00\x01\x7f",
+    "surrogates": b"/\xed\xa0\x80\xed\xbf\xbf\xff\xfe",
+    "long": b"/" + b"x" * 60000,
+    "percent": b"/%s%(x)s{0}{x!r}"}
+NAMES = ["esc\x1b[31m.pcap", "rlo\u202ecap.pcap", "<script>alert(1)<", "$x$.pcap", "new\nline.pcap", "sur\udcff.pcap"]
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 FORBIDDEN = {"script", "img", "b", "svg", "iframe"}
 
@@ -53,8 +59,8 @@ def test_in_a_notebook_it_is_no_markup(incident):
 
 def test_in_a_notebook_it_is_no_mathematics(incident):
     """MathJax, in JupyterLab and in pages made of notebooks, leaves alone what has this class."""
-    assert "mathjax_ignore" in re.search('<table[^>]*class="([^"]*)"', incident.exchanges._repr_html_())[1].split()
-    assert "mathjax_ignore" in re.search('<table[^>]*class="([^"]*)"', incident.exchanges.head().to_html(notebook=True))[1].split()
+    for html in (incident.exchanges._repr_html_(), incident.exchanges.head().to_html(notebook=True)):
+        assert "mathjax_ignore" in re.search('<table[^>]*class="([^"]*)"', html)[1].split()
 
 
 def test_as_text_it_commands_nothing(incident):
@@ -97,9 +103,9 @@ def test_in_the_report_it_is_no_markup(tmp_path, monkeypatch):
         assert tags.count("meta") == 3 and "default-src 'none'" in text and "script-src" not in text
 
 
-@pytest.mark.parametrize("name", ["esc\x1b[31m.pcap", "rlo\u202ecap.pcap", "<script>alert(1)<", "$x$.pcap", "new\nline.pcap", "sur\udcff.pcap"])
+@pytest.mark.parametrize("name", NAMES)
 def test_names_of_files(tmp_path, capsys, name):
-    """In the report's terminal and page they are text; on a `CaptureError` the path stays what it is, the report shows it safely."""
+    """In the report's terminal and page they are text; a `CaptureError` keeps the path, the report shows it safely."""
     path = tmp_path / name
     path.write_bytes(b"?")
     with pytest.raises(CaptureError):

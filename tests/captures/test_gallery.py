@@ -6,20 +6,31 @@ import subprocess
 
 import pandas as pd
 import pytest
+from capture_files import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
 from conftest import require
 from gallery import capture_of, capture_of_links, conversations, strange_frames
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from test_against_tshark import BETWEEN, NUMBERS, bits, requests_of, tshark
 from test_against_tshark import requests as requests_of_tshark
-from test_captures import EPOCH, VARIANTS, block, interface, option, pcap_variant, section, small_sections
 
 from helpers.captures import read_capture
 
-GALLERY = {"conversations": lambda: capture_of(conversations()), "strange frames": lambda: capture_of(strange_frames()), "links": capture_of_links}
+GALLERY = {
+    "conversations": lambda: capture_of(conversations()),
+    "strange frames": lambda: capture_of(strange_frames()),
+    "links": capture_of_links}
 TREATMENTS = {
-    "nanosecond pcap": ["-F", "nsecpcap"], "pcap": ["-F", "pcap"], "68 bytes": ["-s", "68"], "96 bytes": ["-s", "96"], "54 bytes": ["-s", "54"],
-    "modified pcap": ["-F", "modpcap"], "chopped": ["-C", "-3"], "shifted": ["-t", "-86400.5"], "no duplicates": ["-d"], "errors": ["-E", "0.02", "--seed", "11"]}
+    "nanosecond pcap": ["-F", "nsecpcap"],
+    "pcap": ["-F", "pcap"],
+    "modified pcap": ["-F", "modpcap"],
+    "54 bytes": ["-s", "54"],
+    "68 bytes": ["-s", "68"],
+    "96 bytes": ["-s", "96"],
+    "chopped": ["-C", "-3"],
+    "shifted": ["-t", "-86400.5"],
+    "no duplicates": ["-d"],
+    "errors": ["-E", "0.02", "--seed", "11"]}
 
 
 def edited(tmp_path, data, *options):
@@ -44,7 +55,7 @@ def epoch_of(path):
 
 
 def assert_as_tshark(path, http=False):
-    """Frames, streams, ports, numbers, flags and lengths are the same; so are the requests, where `http` asks for them."""
+    """Frames, streams, ports, numbers, flags and lengths are the same; with `http` the requests are too."""
     capture, whole = read_capture(path), tshark(path)
     assert capture.frames == len(whole)
     times = whole["frame.time_relative"].astype(float).set_axis(whole.index.astype(int))
@@ -57,7 +68,8 @@ def assert_as_tshark(path, http=False):
         said = theirs[field][theirs[field] != ""].map(lambda text: int(text, 0))
         said = said & 0x1FF if column == "bits" else said
         sound = said.index if column != "length" else said.index.intersection(theirs.index[theirs["tcp.flags"] != ""])
-        pd.testing.assert_series_equal(ours[column].astype("int64")[sound], said[sound].astype("int64"), check_names=False)
+        own, other = ours[column].astype("int64")[sound], said[sound].astype("int64")
+        pd.testing.assert_series_equal(own, other, check_names=False)
     assert not ours["bits"][theirs["tcp.flags"] == ""].any()
     if http:
         assert [row[:3] for row in requests_of(capture)] == [row[:3] for row in requests_of_tshark(whole)]
@@ -109,7 +121,8 @@ def test_streams_of_headers_too_short(tmp_path):
         src, dst = ends if chance.random() < 0.5 else ends[::-1]
         ports = (1000, 80) if src != "10.0.0.2" else (80, 1000)
         tcp = TCP(sport=ports[0], dport=ports[1], flags=chance.choice(["S", "S", "SA", "A", "FA", "R", "SF", ""]),
-                  seq=chance.choice([0, 1, 100, 101]), ack=chance.choice([0, 1, 2, 101]), dataofs=chance.choice([5] * 9 + [0, 3, 4]))
+                  seq=chance.choice([0, 1, 100, 101]), ack=chance.choice([0, 1, 2, 101]),
+                  dataofs=chance.choice([5] * 9 + [0, 3, 4]))
         frames.append(bytes(Ether(dst="00:00:00:00:00:02") / IP(src=src, dst=dst) / tcp))
     (tmp_path / "short").write_bytes(capture_of(frames))
     assert_as_tshark(tmp_path / "short")
@@ -125,9 +138,9 @@ def test_mistreated(tmp_path, treatment):
 
 def test_all_links_in_one_file_and_out_of_order(tmp_path):
     require("tshark", "mergecap", "reordercap")
-    for name, data in {"one": capture_of(conversations()), "two": capture_of_links(), "three": capture_of(strange_frames())}.items():
-        (tmp_path / name).write_bytes(data)
-    subprocess.run(["mergecap", "-a", "-w", tmp_path / "all", *[tmp_path / name for name in ("one", "two", "three")]], check=True)
+    for name, make in GALLERY.items():
+        (tmp_path / name).write_bytes(make())
+    subprocess.run(["mergecap", "-a", "-w", tmp_path / "all", *[tmp_path / name for name in GALLERY]], check=True)
     capture = assert_as_tshark(tmp_path / "all")
     assert (capture.segments["time"].diff() < 0).any()
     subprocess.run(["reordercap", tmp_path / "all", tmp_path / "ordered"], check=True, capture_output=True)
