@@ -116,11 +116,10 @@ def _requests(stream: ByteStream) -> Iterator[Message]:
     """The requests of one direction, in order."""
     reader, number = MessageReader(stream), 0
     while reader.find(REQUEST):
-        gap = reader.gap
         request = reader.read(REQUEST)
         if request is not None:
             number += 1
-            request.number, request.gap = None if reader.lost else number, gap
+            request.number = None if reader.lost else number
             yield request
 
 

@@ -249,7 +249,7 @@ class MessageReader(Cursor):
             line = grammar.parts(match)
             if not self._whole:
                 self.next = None
-                return Message(line, None, seq, ack, begun)
+                return Message(line, None, seq, ack, begun, gap=self.gap)
             (framing, length), size = grammar.framing(line[0], head), len(head)
         if method == b"HEAD" or (method == b"CONNECT" and 200 <= line[0] < 300):
             framing, length = "none", 0
@@ -257,7 +257,7 @@ class MessageReader(Cursor):
         if framing not in ("content-length", "none"):
             end, ended = self._body_without_length(framing, end)
         self.next = end
-        return Message(line, framing, seq, ack, begun, ended, end)
+        return Message(line, framing, seq, ack, begun, ended, end, gap=self.gap)
 
     def _body_without_length(self, framing: str | None, begin: int) -> tuple[int | None, float | None]:
         """Move behind the body that begins at `begin`; (its end, time), None where that isn't known."""
