@@ -80,7 +80,7 @@ def keepalive_probes(capture: Capture) -> pd.Series:
     Source: RFC 9293 section 3.8.4.
     """
     end_events(capture)
-    return pd.Series(capture._derived["probe"], capture.segments.index, name="probe")
+    return pd.Series(capture.derived["probe"], capture.segments.index, name="probe")
 
 
 def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
@@ -107,9 +107,9 @@ def end_events(capture: Capture) -> pd.DataFrame:
     Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
     (payload).
     """
-    if "end_events" not in capture._derived:
-        capture._derived["end_events"], capture._derived["probe"] = _end_events(capture)
-    return capture._derived["end_events"]
+    if "end_events" not in capture.derived:
+        capture.derived["end_events"], capture.derived["probe"] = _end_events(capture)
+    return capture.derived["end_events"]
 
 
 def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
@@ -292,7 +292,7 @@ def _payload(flow: Flow) -> np.ndarray:
 
 def _count_probes(capture: Capture, streams: int) -> np.ndarray:
     """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
-    headers = capture._headers
+    headers = capture.headers
     probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
     return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
 

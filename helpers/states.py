@@ -172,7 +172,7 @@ def _prolong_time_wait(capture: Capture, ends: pd.DataFrame, stays: Stays, time_
 
 def _by_sender(capture: Capture, sender: np.ndarray, wanted: np.ndarray) -> dict:
     """For each sender of the ends `wanted`, of its segments with ACK or RST: the latest time so far; their columns."""
-    segments, flags, way = capture.segments, capture._headers["flags"], directions(capture)
+    segments, flags, way = capture.segments, capture.headers["flags"], directions(capture)
     listened = np.isin(sender, sender[wanted])
     rows = np.flatnonzero((flags & (ACK | RST) > 0) & listened[way])
     columns = [column[rows] for column in (segments["time"].to_numpy(), flags, segments["seq"].to_numpy(), way // 2)]

@@ -38,9 +38,9 @@ def segment_flow(capture: Capture) -> pd.DataFrame:
     captured). `seq`, `seq_end`, `ack`, `began`, `has_ack`, `edge`, `valid`, `row`: see `Flow`. `next`, `acked`,
     `fin_before`, `peer_window`: see `History`.
     """
-    if "segment_flow" not in capture._derived:
+    if "segment_flow" not in capture.derived:
         flow = next(flows(capture, NO_LIMIT))
         columns = {name: getattr(flow, name) for name in COLUMNS} | history(flow)._asdict()
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
-        capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
-    return capture._derived["segment_flow"]
+        capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
+    return capture.derived["segment_flow"]

@@ -60,13 +60,13 @@ class Flow:
 def directions(capture: Capture) -> np.ndarray:
     """The direction of each segment: twice its stream, plus one where the server sends, or the second end."""
     host = capture.segments["host"].cat.codes.to_numpy()
-    return 2 * capture.segments["stream"].to_numpy() + np.where(host < 0, capture._headers["side"], host)
+    return 2 * capture.segments["stream"].to_numpy() + np.where(host < 0, capture.headers["side"], host)
 
 
 def flows(capture: Capture, size: int | None = None) -> Iterator[Flow]:
     """Yield the segments of `capture`, in batches of whole connections of about `size` segments (`CHUNK`)."""
     size = size or CHUNK
-    segments, headers, direction = capture.segments, capture._headers, directions(capture)
+    segments, headers, direction = capture.segments, capture.headers, directions(capture)
     columns = {"direction": direction, "known": segments["host"].cat.codes.to_numpy() >= 0,
                **{name: segments[name].to_numpy() for name in ("time", "length")},
                **{name: headers[name] for name in ("flags", "window", "scale")},

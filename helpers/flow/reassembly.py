@@ -22,16 +22,16 @@ def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[in
     direction, time, began = flow.direction[rows], flow.time[rows], flow.began[rows]
     seq = (flow.seq + (flow.flags & SYN > 0))[rows]
     end = seq + flow.length[rows]
-    at, size = (capture._headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
+    at, size = (capture.headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
     pieces = Pieces(*(column.tolist() for column in (seq, end, at, size, flow.ack[rows], time)))
     starts = np.flatnonzero(np.diff(direction, prepend=-1))
     continues = np.r_[True, (seq[1:] == end[:-1]) & (time[1:] >= time[:-1])][:len(seq)]
     continues[starts] = ~began[starts] | (seq[starts] == 1)
-    wanted, fins, streams = interesting(capture._data, at, size), _fins(flow), {}
+    wanted, fins, streams = interesting(capture.data, at, size), _fins(flow), {}
     for name, start, stop, known, in_order, any_wanted in zip(*(column.tolist() for column in (
             direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts],
             _all_of(continues, starts), _any_of(wanted, starts)))):
-        stream = ByteStream(capture._data.data, pieces, start, stop, 1 if known else None, fins.get(name), any_wanted)
+        stream = ByteStream(capture.data.data, pieces, start, stop, 1 if known else None, fins.get(name), any_wanted)
         streams[name] = stream if in_order else _in_order(stream)
     return streams
 

@@ -61,13 +61,13 @@ def summarise_file(path: str | PathLike, payload: bool = False) -> Partial:
 
 def summarise(capture: Capture, payload: bool = False) -> Partial:
     """The `Partial` of a `Capture`; with `payload` every segment that has any is kept."""
-    segments, headers = capture.segments, capture._headers
+    segments, headers = capture.segments, capture.headers
     start = capture.start.value
     rows = segments[["src", "sport", "dst", "dport", "seq", "ack", "length"]].reset_index(drop=True)
     rows = rows.assign(**{name: headers[name] for name in ("flags", "window", "scale")}, weight=1, probes=0, number=-1,
                        time_ns=start + np.rint(segments["time"].to_numpy() * 1e9).astype(np.int64))
     if payload:
-        data = capture._data
+        data = capture.data
         rows["payload"] = [data[at:at + size].tobytes() for at, size in zip(
             headers["payload_at"].tolist(), headers["payload_captured"].tolist())]
     partial = Partial(rows, capture.frames, Counter(capture.skipped), start if capture.frames else None,
