@@ -87,7 +87,10 @@ def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=No
         addresses.append((len(columns), *numbers))
         skipped.update(out)
     frames, columns = frames.whole(), columns.whole()
-    start, seconds = seconds_since_first(filled(frames["time_ns"], frames["timeless"]))
+    time_ns = filled(frames["time_ns"], frames["timeless"], progress.time_ns)
+    if len(time_ns) and (progress.time_ns is not None or not frames["timeless"].all()):
+        progress.time_ns = int(time_ns[-1])
+    start, seconds = seconds_since_first(time_ns)
     segments = as_segments(columns, number_addresses(columns, addresses), seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
     headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}

@@ -73,18 +73,19 @@ class Blocks:
             self.order = BYTE_ORDERS.get(bytes(self.buffer[self.at + 8:self.at + 12]))
             if self.order is None:
                 return False
-            self._open_section()
+            self._head = struct.Struct(self.order + "II").unpack_from
             kind, self.size = self._head(self.buffer, self.at)
         if self.size < SMALLEST_BLOCK or self.size & 3 or self.at + self.size > len(self.data):
             return False
+        if kind == SECTION_HEADER:
+            self._open_section()
         if kind == ENHANCED_PACKET and self._take_run():
             return True
         self._take(kind)
         return True
 
     def _open_section(self):
-        self._head = struct.Struct(self.order + "II").unpack_from
-        if self.at:
+        if self.at:     # not the header that a piece of a file repeats
             self.progress.drops = {}
         self.sections.extend((len(self.offsets), len(self.interfaces) // 5, self.order == ">"))
         self.heads.clear()
