@@ -12,14 +12,16 @@ import sys
 import tempfile
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 from types import FunctionType
 
+import numpy as np
 from capture_files import ETHERNET as ETHERNET_FRAMES
 from capture_files import TIMES, VARIANTS, pcap_variant, small_sections
 from gallery import capture_of_links
 
-from helpers.captures import CaptureError, read_capture
+from helpers.captures import CaptureError, read_capture, read_pieces
 from helpers.connections import keepalive_probes
 from helpers.exchanges import exchanges
 from helpers.experiments import data_folder
@@ -134,6 +136,37 @@ def accounted(capture):
     assert table["length"].ge(0).all() and table["time"].le(capture.end).all()
     for number in table.index[:50]:
         assert len(capture.payload(number)) <= min(table.at[number, "length"], len(capture.frame_bytes(number)))
+
+
+def rows_of(capture):
+    """What a capture says of each segment, but its frame number and stream; times since 1970."""
+    table, headers = capture.segments, capture.headers
+    payloads = [capture.data[at:at + size].tobytes() for at, size in zip(
+        headers["payload_at"].tolist(), headers["payload_captured"].tolist())]
+    columns = [table[name].astype(str) for name in ("src", "sport", "dst", "dport", "seq", "ack", "flags", "length")]
+    return list(zip(*columns, headers["window"].tolist(), headers["scale"].tolist(), payloads))
+
+
+def times_of(capture):
+    """The times of all segments in ns since 1970, and how exact they can be: 53 bits of seconds."""
+    seconds = capture.segments["time"].to_numpy()
+    return capture.start.value + np.rint(seconds * 1e9).astype(np.int64), 1 + 1e9 * np.spacing(np.abs(seconds))
+
+
+def assert_pieces_say_the_same(path, capture, size):
+    """All that the pieces of a file say, together, is what the whole says."""
+    pieces = list(read_pieces(path, size))
+    assert [row for piece in pieces for row in rows_of(piece)] == rows_of(capture)
+    assert sum(piece.frames for piece in pieces) == capture.frames and all(piece.frames for piece in pieces[:-1])
+    assert sum((Counter(piece.skipped) for piece in pieces), Counter()) == Counter(capture.skipped)
+    dropped = [piece.dropped for piece in pieces if piece.dropped is not None]
+    assert (sum(dropped) if dropped else None) == capture.dropped
+    assert pieces[0].start == capture.start
+    assert (capture.cut or "").startswith("; ".join(piece.cut for piece in pieces if piece.cut))
+    assert bool(capture.cut) == bool(pieces[-1].cut) and not any(piece.cut for piece in pieces[:-1])
+    times, exact = times_of(capture)
+    other, other_exact = (np.concatenate(parts) for parts in zip(*map(times_of, pieces)))
+    assert (np.abs(other - times) <= exact + other_exact).all()
 
 
 def examine_tables(capture):
@@ -328,7 +361,10 @@ def conversations():
 # The long run
 
 def readers(path, data):
-    examine(path, data)
+    """The whole file, and in pieces."""
+    capture = examine(path, data)
+    if capture is not None and capture.frames < 200:
+        assert_pieces_say_the_same(path, capture, 20 + len(data) // 3)
 
 
 def tables(path, data):

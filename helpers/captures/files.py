@@ -1,21 +1,17 @@
 """Capture files: their bytes, unzipped where they are zipped, and where each frame lies in them."""
 
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from helpers.captures.errors import CaptureError
 from helpers.captures.packet_blocks import pcapng_frames
-from helpers.captures.pcap import layout_of, pcap_frames
+from helpers.captures.pcap import MAGICS, layout_of, pcap_frames
 from helpers.captures.records import Progress
+from helpers.captures.sources import clear_errors, name_of, opened
 
 PCAPNG = b"\x0a\x0d\x0d\x0a"
-GZIP = b"\x1f\x8b"
-LARGEST_EXPANSION = 250     # times its size: a file that unzips to more was made to fill a memory
 OTHER_COMPRESSIONS = {
-    b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
     b"\xfd7zX": "xz",
     b"BZh": "bzip2",
@@ -30,41 +26,21 @@ OTHER_CAPTURES = (              # capture files that editcap can read
 
 
 def load(path) -> tuple[np.ndarray, str | None]:
-    """The file's bytes, unzipped where they are gzipped; and what is wrong with the gzip data, or None."""
-    try:
-        with Path(path).open("rb") as file:
-            data = np.fromfile(file, np.uint8) if file.seekable() else np.frombuffer(file.read(), np.uint8)
-    except (OSError, ValueError) as error:
-        raise CaptureError(path, 0, getattr(error, "strerror", None) or str(error)) from error
-    if data[:2].tobytes() != GZIP:
-        return data, None
-    data, damage = _gunzip(data.tobytes())
-    if not data and damage:
-        raise CaptureError(path, 0, damage)
-    return np.frombuffer(data, np.uint8), damage
+    """The bytes of a capture file, unzipped where it is zipped; and what is wrong with the zipped data, or None.
+
+    `path`: of the file, or the file itself, open for reading bytes.
+    """
+    with clear_errors(name_of(path)), opened(path) as source:
+        check_begin(path, source)
+        return source.whole(), source.damage
 
 
-def _gunzip(data, step=1 << 12):
-    """What `data` unzips to, as much as can be had; and why that is not all, or None."""
-    parts, at, room = [], 0, max(LARGEST_EXPANSION * len(data), 1 << 20)
-    while data[at:at + 2] == GZIP:
-        unzip = zlib.decompressobj(31)
-        while at < len(data) and not unzip.eof:
-            before = unzip.copy()
-            try:
-                parts.append(unzip.decompress(data[at:at + step]))
-            except zlib.error as error:
-                if step > 1:
-                    unzip, step = before, max(step // 16, 1)
-                    continue
-                return b"".join(parts), f"the gzip data are damaged at byte {at} of the zipped file ({error})"
-            at = min(at + step, len(data)) - len(unzip.unused_data)
-            room -= len(parts[-1])
-            if room < 0:
-                return b"".join(parts), f"the file unzips to more than {LARGEST_EXPANSION} times its size"
-        if not unzip.eof:
-            return b"".join(parts), f"the gzip data are cut short at byte {at} of the zipped file"
-    return b"".join(parts), None
+def check_begin(path, source) -> None:
+    """Raise `CaptureError` where the file does not begin as a capture does, before all of it is read or unzipped."""
+    if not source.begin and source.damage:
+        raise CaptureError(name_of(path), 0, source.damage)
+    if source.begin != PCAPNG and source.begin not in MAGICS:
+        raise CaptureError(name_of(path), 0, _why_no_capture(source.begin))
 
 
 def frames(path, data, progress: Progress) -> Iterator[dict]:
@@ -72,14 +48,13 @@ def frames(path, data, progress: Progress) -> Iterator[dict]:
 
     Columns: `at`: where a frame's bytes begin; `captured`: how many of them the file has; `length`: how many it had on
     the wire; `time_ns`: since 1970; `timeless`: whether it has no time; `link`: the link type, or minus the type of a
-    block that holds no packet. Raises `CaptureError` where `data` is no capture.
+    block that holds no packet. Raises `CaptureError` where the header of the file is cut short or damaged.
     """
+    if len(data) < 4:
+        raise CaptureError(path, len(data), "the file header is cut short")
     if data[:4].tobytes() == PCAPNG:
         return pcapng_frames(path, data, progress)
-    layout = layout_of(data)
-    if layout is None:
-        raise CaptureError(path, 0, _why_no_capture(data[:4].tobytes()))
-    return pcap_frames(path, data, progress, layout)
+    return pcap_frames(path, data, progress, layout_of(data))
 
 
 def _why_no_capture(magic):

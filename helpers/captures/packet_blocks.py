@@ -52,8 +52,7 @@ def _packets(data, offsets, first, sections: Sections):
     sound = int(np.argmax(faulty)) if faulty.any() else len(offsets)
     part = _frames(fields, offsets, block, sections.link[interface])
     part = {name: column[:sound] for name, column in part.items()}
-    timeless = fields.bare | fields.stampless
-    part["time_ns"] = _time_ns(fields.packet[:sound], interface[:sound], timeless[:sound], sections)
+    part["time_ns"] = _time_ns(fields.packet[:sound], interface[:sound], part["timeless"], sections)
     part["timeless"] = part["timeless"] | (part["time_ns"] == TOO_FAR)
     part["time_ns"][part["timeless"]] = 0
     if sound == len(offsets):
@@ -74,7 +73,7 @@ def _frames(fields, offsets, block, link):
     if fields.bare.any():
         link = np.where(fields.bare, -block["kind"].astype(np.int64), link)
     return {"at": offsets + fields.header, "captured": fields.captured,
-            "length": np.maximum(fields.length, fields.captured), "timeless": fields.bare, "link": link}
+            "length": np.maximum(fields.length, fields.captured), "timeless": fields.timeless, "link": link}
 
 
 def _what_is_wrong(fields, block, room, known, row):
@@ -88,12 +87,12 @@ def _what_is_wrong(fields, block, room, known, row):
 
 
 def _enhanced(data, offsets, big, block, snap):
-    """The fields of Enhanced Packet Blocks; `bare`: it is no packet; `stampless`: it has no time stamp."""
+    """The fields of Enhanced Packet Blocks; `bare`: it is no packet; `timeless`: it has no time stamp."""
     packet = _in_order(data, offsets + BLOCK.itemsize, PACKET, big)
     no = np.zeros(len(block), bool)
     return SimpleNamespace(
         header=BLOCK.itemsize + PACKET.itemsize, packet=packet, number=block["interface"].astype(np.int64), bare=no,
-        stampless=no, length=packet["length"].astype(np.int64), captured=packet["captured"].astype(np.int64))
+        timeless=no, length=packet["length"].astype(np.int64), captured=packet["captured"].astype(np.int64))
 
 
 def _of_any_kind(data, offsets, big, block, snap):
@@ -111,10 +110,10 @@ def _of_any_kind(data, offsets, big, block, snap):
     captured = np.select([simple, bare], [np.minimum(snapped, size - 16), size - 12], packet["captured"])
     return SimpleNamespace(
         header=header, packet=packet, number=np.where(simple | bare, 0, number).astype(np.int64), bare=bare,
-        stampless=simple, length=length, captured=captured.astype(np.int64))
+        timeless=simple | bare, length=length, captured=captured.astype(np.int64))
 
 
-def _time_ns(packet, interface, stampless, sections):
+def _time_ns(packet, interface, timeless, sections):
     """The time stamps of packet blocks in ns since 1970; 0 where there is none, `TOO_FAR` where it needs more bits."""
     ticks = packet["high"].astype(np.uint64) << np.uint64(32) | packet["low"]
     time_ns = np.zeros(len(packet), np.int64)
@@ -123,8 +122,8 @@ def _time_ns(packet, interface, stampless, sections):
     found = distinct(resolution).tolist()
     for number in found:
         per_second = 2 ** (number & 0x7F) if number & 0x80 else 10 ** number
-        alone = len(found) == 1 and not stampless.any()
-        rows = slice(None) if alone else np.flatnonzero((resolution == number) & ~stampless)
+        alone = len(found) == 1 and not timeless.any()
+        rows = slice(None) if alone else np.flatnonzero((resolution == number) & ~timeless)
         whole = 1_000_000_000 % per_second == 0 and not offset[rows].any()
         if whole and int(ticks[rows].max(initial=0)) < (1 << 63) * per_second // 10 ** 9:
             time_ns[rows] = ticks[rows].astype(np.int64) * (1_000_000_000 // per_second)

@@ -17,6 +17,7 @@ KINDS = {                               # by magic number: ns in a tick, bytes o
     0xA1B2CD34: (1000, FILE_HEADER, RECORD_HEADER + 8),     # Alexey Kuznetsov's libpcap
     0x1C0001AB: (1000, FILE_HEADER + 4, RECORD_HEADER),     # IXIA
     0x1C0001AC: (1000, FILE_HEADER + 4, RECORD_HEADER)}     # IXIA
+MAGICS = {struct.pack(order + "I", number): (order, sizes) for order in "<>" for number, sizes in KINDS.items()}
 RECORD = np.dtype([("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("length", "u4")])
 FIRST_LENGTH, SECOND_LENGTH, SMALLER_LENGTH = (8,), (12,), (8, 12)
 
@@ -34,13 +35,10 @@ class Layout(NamedTuple):
     captured: tuple
 
 
-def layout_of(data) -> Layout | None:
-    """The `Layout` of a pcap file, from its first bytes; None where it is none."""
-    for order in "<>":
-        for magic, sizes in KINDS.items():
-            if data[:4].tobytes() == struct.pack(order + "I", magic):
-                return Layout(order, *sizes, _places_of_captured_length(data, order))
-    return None
+def layout_of(data) -> Layout:
+    """The `Layout` of a pcap file, from its first bytes."""
+    order, sizes = MAGICS[data[:4].tobytes()]
+    return Layout(order, *sizes, _places_of_captured_length(data, order))
 
 
 def _places_of_captured_length(data, order):
@@ -76,7 +74,7 @@ def _records(data, layout, progress):
     first, *second = layout.captured
     lengths_at = struct.Struct(f"{layout.order}{first}x{1 + len(second)}I").unpack_from
     buffer, end, header = data.data, len(data), layout.header
-    offsets, runs, at = array("q"), Runs(*_likely_records(data, layout)), layout.head
+    offsets, runs, at, before = array("q"), Runs(*_likely_records(data, layout)), layout.head, None
     while at + header <= end:
         at = runs.take(at, offsets)
         if at + header > end:
@@ -84,8 +82,9 @@ def _records(data, layout, progress):
         captured = min(lengths_at(buffer, at))
         if captured > LARGEST_FRAME or at + header + captured > end:
             break
-        offsets.append(at)
-        at += header + captured
+        many = _alike(data, at, header + captured, layout) if captured == before else 1
+        offsets.frombytes(np.arange(at, at + many * (header + captured), header + captured).tobytes())
+        at, before = at + many * (header + captured), captured
     if at + header > end > at:
         progress.cut(at, "a record header is cut short")
     elif at < end and captured > LARGEST_FRAME:
@@ -94,6 +93,18 @@ def _records(data, layout, progress):
         progress.cut(at, f"frame {progress.before + len(offsets) + 1} is cut short")
     progress.end, progress.head = at, data[:layout.head].tobytes()
     return np.frombuffer(offsets, np.int64)
+
+
+def _alike(data, at, size, layout):
+    """How many records of the same `size` follow one another from `at` on; at least that one."""
+    places, many, most = layout.captured, 1, (len(data) - at) // size
+    while many < most:
+        many = min(16 * many, most)
+        lengths = [np.ndarray(many, layout.order + "u4", data, at + place, (size,)) for place in places]
+        other = np.flatnonzero(np.minimum.reduce(lengths) != size - layout.header)
+        if len(other):
+            return int(other[0])
+    return many
 
 
 def _likely_records(data, layout):

@@ -1,28 +1,32 @@
 """Captures from files: one, several, a large one in pieces; or from packets built by hand."""
 
-import gzip
+import os
 import struct
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 import numpy as np
 
 from helpers.captures.capture import Capture, capture_of
 from helpers.captures.errors import CaptureError
-from helpers.captures.files import GZIP, frames, load
+from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
 from helpers.captures.segments import filled
+from helpers.captures.sources import clear_errors, enough_memory, name_of, opened
+
+IN_PIECES = "read it with helpers.pieces.read_captures"
+SMALLER_PIECES = "read it in smaller pieces"
 
 
 def read_capture(path) -> Capture:
-    """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`.
+    """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`; unzipped where it is gzip or zstd.
 
-    Raises `CaptureError` where the file can't be opened or is no capture. A file cut short gives all its whole
-    frames, and `Capture.cut` says where it ended.
+    `path`: of a file, or a file open for reading bytes. Raises `CaptureError` where it can't be opened, is no capture,
+    or does not fit into memory. A file cut short gives all its whole frames, and `Capture.cut` says where it ended.
     """
-    data, damage = load(path)
-    return _read(path, data, damage)
+    with enough_memory(name_of(path), IN_PIECES):
+        data, damage = load(path)
+        return _read(name_of(path), data, damage)
 
 
 def toy_capture(packets) -> Capture:
@@ -33,26 +37,40 @@ def toy_capture(packets) -> Capture:
     return _read("toy", np.frombuffer(header + b"".join(records), np.uint8))
 
 
-def merge_captures(paths) -> Capture:
+def merge_captures(paths: Iterable) -> Capture:
     """The `Capture` of one file, or of several (a ring buffer's, in any order), their frames in order of time.
 
-    Raises `CaptureError` where one can't be read. Frame numbers are those of the merged frames.
+    Raises `CaptureError` where one can't be read, or all together do not fit into memory; TypeError or ValueError where
+    `paths` is a single path or empty. Frame numbers are those of the merged frames. `dropped` adds up what those files
+    say that say anything.
     """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise TypeError(f"merge_captures: paths is one path, {paths!r}; give a list of paths: [{paths!r}]")
+    paths = list(paths)
+    if not paths:
+        raise ValueError("merge_captures: no paths given; is the folder empty, or the pattern wrong?")
     if len(paths) == 1:
         return read_capture(paths[0])
-    datas, parts, cuts, at = [], [], [], 0
+    name = f"{len(paths)} files: {', '.join(map(name_of, paths))}"
+    with enough_memory(name, IN_PIECES):
+        return _merged(name, paths)
+
+
+def _merged(name, paths):
+    datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
         (data, damage), progress = load(path), Progress()
-        parts += [part | {"at": part["at"] + at} for part in frames(path, data, progress)]
-        cuts += [f"{path}: byte {place}: {reason}" for place, reason in progress.cuts]
-        cuts += [f"{path}: {damage}"] if damage else []
+        parts += [part | {"at": part["at"] + at} for part in frames(name_of(path), data, progress)]
+        cuts += [f"{name_of(path)}: byte {place}: {reason}" for place, reason in progress.cuts]
+        cuts += [f"{name_of(path)}: {damage}"] if damage else []
         datas.append(data)
+        drops.append(progress.dropped)
         at += len(data)
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(filled(merged["time_ns"], merged["timeless"]), kind="stable")
     in_order = ({name: column[chunk] for name, column in merged.items()} for chunk in chunks(order))
-    return capture_of(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), in_order,
-                      Progress(len(order)), "; ".join(cuts))
+    whole = Progress(len(order), end=at, statistics=[(0, count) for count in drops if count is not None])
+    return capture_of(name, np.concatenate(datas), in_order, whole, "; ".join(cuts))
 
 
 def _read(path, data, damage=None):
@@ -64,34 +82,51 @@ def read_pieces(path, size: int) -> Iterator[Capture]:
     """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
+    `dropped` of a piece is what its statistics add to those of the pieces before; None where it has none.
     """
-    try:
-        with Path(path).open("rb") as file:
-            zipped = file.read(2) == GZIP
-        with (gzip.open if zipped else open)(path, "rb") as file:
-            yield from _pieces(path, file, size)
-    except (OSError, ValueError) as error:
-        raise CaptureError(path, 0, getattr(error, "strerror", None) or str(error)) from error
+    if size < 1:
+        raise ValueError(f"read_pieces: size is {size}; it must be at least 1 byte")
+    name = name_of(path)
+    with ExitStack() as stack:
+        stack.enter_context(enough_memory(name, SMALLER_PIECES))
+        with clear_errors(name):
+            source = stack.enter_context(opened(path))
+            check_begin(path, source)
+        yield from _pieces(name, source, size)
 
 
-def _pieces(path, file, size):
-    head, rest, base, damage, over, before = b"", b"", 0, None, False, 0
+def _pieces(path, source, size):
+    rest, base, progress, over = b"", 0, Progress(), False
     while not over:
-        try:
-            new = file.read(size)
-        except (EOFError, OSError, zlib.error) as error:
-            new, damage = b"", f"the gzip data are damaged ({error})"
+        with clear_errors(path):
+            new = source.read(size)
         over = not new
-        data, progress = np.frombuffer(head + rest + new, np.uint8), Progress(before=before)
-        if over and not rest and base:
+        if over and not rest and base and not source.damage:
             break
-        parts = list(frames(path, data, progress))
-        before += progress.found
-        unread = data[progress.end:]
-        damaged = any(not reason.endswith("cut short") for _, reason in progress.cuts)
+        head = progress.head
+        data, ahead = np.frombuffer(head + rest + new, np.uint8), progress.goes_on()
+        parts = _whole_frames(path, data, ahead, over)
+        if parts is None:
+            rest += new
+            continue
+        unread = data[ahead.end:]
+        damaged = any(not reason.endswith("cut short") for _, reason in ahead.cuts)
         over |= damaged or len(unread) > max(size, SLAB)
         if not over:
-            progress.cuts.clear()
-        yield capture_of(path, data, iter(parts), progress, damage, base - len(head))
+            ahead.cuts.clear()
+        progress = ahead
+        yield capture_of(path, data, iter(parts), progress, source.damage if over else None, base - len(head))
         base += progress.end - len(head)
-        head, rest = progress.head, unread.tobytes()
+        rest = unread.tobytes()
+
+
+def _whole_frames(path, data, progress, over):
+    """The frames of `data` in chunks; None where more bytes are needed before there is one, or one with a time."""
+    try:
+        parts = list(frames(path, data, progress))
+    except CaptureError:
+        if over or len(data) > SLAB:
+            raise
+        return None
+    enough = [len(part["at"]) > 0 and (progress.time_ns is not None or not part["timeless"].all()) for part in parts]
+    return parts if over or any(enough) or len(data) > SLAB else None

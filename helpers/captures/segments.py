@@ -38,12 +38,16 @@ class Columns:
         return {name: array[:self._rows] for name, array in self._arrays.items()}
 
 
-def filled(time_ns, timeless) -> np.ndarray:
-    """The times, with that of the frame before in place of a missing one."""
-    if timeless.any():
-        last = np.maximum.accumulate(np.where(timeless, -1, np.arange(len(time_ns))))
-        time_ns = time_ns[np.where(last < 0, np.argmin(timeless), last)]
-    return time_ns
+def filled(time_ns, timeless, before: int | None = None) -> np.ndarray:
+    """The times, with that of the frame before in place of a missing one.
+
+    `before`: the time before the first frame; None: the first time that there is.
+    """
+    if not timeless.any():
+        return time_ns
+    last = np.maximum.accumulate(np.where(timeless, -1, np.arange(len(time_ns))))
+    first = before if before is not None else time_ns[np.argmin(timeless)]
+    return np.where(last < 0, first, time_ns[last])
 
 
 def seconds_since_first(time_ns) -> tuple[int, np.ndarray]:

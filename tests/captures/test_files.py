@@ -3,15 +3,15 @@
 import gzip
 import struct
 import subprocess
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from capture_files import EPOCH, ETHERNET, interface, pcap, pcapng, read, section
 from conftest import require
-from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment
+from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES
 
-from helpers.captures import CaptureError, read_capture
+from helpers.captures import CaptureError, merge_captures, read_capture, read_pieces
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
@@ -46,35 +46,6 @@ def test_every_column_of_a_whole_exchange(tmp_path):
             capture.frame_bytes(frame)
 
 
-@pytest.mark.parametrize("make", [lambda: pcap(ETHERNET), pcapng])
-def test_gzip(tmp_path, expected, make):
-    zipped = gzip.compress(make())
-    capture = read(tmp_path, zipped)
-    pd.testing.assert_frame_equal(capture.segments, expected)
-    assert capture.cut is None
-    parts = gzip.compress(make()[:500]) + gzip.compress(make()[500:])
-    pd.testing.assert_frame_equal(read(tmp_path, parts).segments, expected)
-
-
-def test_gzip_cut_or_damaged(tmp_path):
-    payloads = [np.random.default_rng(number).bytes(40) for number in range(300)]
-    rows = [bytes(segment("C", 0, "A", number, payload=payload)) for number, payload in enumerate(payloads)]
-    zipped = gzip.compress(pcap(rows, [0] * 300))
-    half = read(tmp_path, zipped[:len(zipped) // 2])
-    assert 100 < half.frames < 200 and f"cut short at byte {len(zipped) // 2}" in half.cut
-    check = read(tmp_path, zipped[:-8] + b"xxxx" + zipped[-4:])
-    assert check.frames == 300 and "damaged" in check.cut
-    whole = len(pcap(rows[:120], [0] * 120))
-    aligned = gzip.compress(pcap(rows, [0] * 300)[:whole])[:-8]
-    assert read(tmp_path, aligned).frames == 120 and "cut short" in read(tmp_path, aligned).cut
-
-
-def test_gzip_bomb(tmp_path):
-    bomb = gzip.compress(pcap([]) + bytes(20 << 20), 9)
-    capture = read(tmp_path, bomb)
-    assert "more than 250 times its size" in capture.cut and len(capture.data) < 10 << 20
-
-
 @pytest.mark.parametrize("make, head, tail", [(lambda: pcap(ETHERNET), 24, 0), (pcapng, 28, 4)])
 def test_cut_at_every_offset(tmp_path, make, head, tail):
     """All whole frames are given, and `cut` names the byte where the broken record begins."""
@@ -100,8 +71,8 @@ def test_cut_at_every_offset(tmp_path, make, head, tail):
     (b"", "byte 0: the file is empty"), (b"hello, world", "byte 0: not a pcap or pcapng file .it begins with 68 65"),
     (pcap([])[:20], "byte 20: the pcap file header is cut short"), (gzip.compress(b"hello", mtime=0), "not a pcap"),
     (b"snoop\0\0\0", "not a pcap or pcapng file .*; turn it into one: editcap -F pcapng FILE NEW"),
-    (b"\x28\xb5\x2f\xfd\0", "compressed with zstd; decompress it first"), (b"BZh91AY", "compressed with bzip2"),
-    (b"\x1f\x8b rubbish", "gzip data are damaged"), (section()[:8] + bytes(20), "no byte-order magic")])
+    (b"BZh91AY", "compressed with bzip2; decompress it first"), (b"\x1f\x8b rubbish", "gzip data are damaged"),
+    (b"\x28\xb5\x2f\xfd rubbish", "zstd data are damaged"), (section()[:8] + bytes(20), "no byte-order magic")])
 def test_no_capture(tmp_path, data, reason):
     with pytest.raises(CaptureError, match=reason) as error:
         read(tmp_path, data)
@@ -122,8 +93,24 @@ def test_other_captures_are_told_what_to_do(tmp_path, data, form):
 
 def test_no_file(tmp_path):
     for path in (tmp_path / "missing", tmp_path, "nul\0byte"):
-        with pytest.raises(CaptureError):
-            read_capture(path)
+        for read_any in (read_capture, lambda path: merge_captures([path]), lambda path: list(read_pieces(path, 99))):
+            with pytest.raises(CaptureError):
+                read_any(path)
+
+
+@pytest.mark.parametrize("paths, error, reason", [
+    ([], ValueError, "no paths given"), ((), ValueError, "no paths given"), (iter([]), ValueError, "no paths given"),
+    ("x.pcap", TypeError, r"one path, 'x.pcap'; give a list of paths: \['x.pcap'\]"),
+    (Path("x.pcap"), TypeError, "one path")])
+def test_no_list_of_files(paths, error, reason):
+    with pytest.raises(error, match=reason):
+        merge_captures(paths)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_size_of_pieces(tmp_path, size):
+    with pytest.raises(ValueError, match=f"size is {size}; it must be at least 1 byte"):
+        list(read_pieces(tmp_path / "whatever", size))
 
 
 def test_empty_captures(tmp_path):
