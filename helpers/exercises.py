@@ -133,17 +133,26 @@ EXERCISES = {
         "a whole number, in percent", "8f3196527f6f",
         "Call plan with one proxy, one upstream and one request a connection."),
     "11.1": Exercise(
-        "the number of a claim", "599b686fc69d",
+        "the number of a claim", "6df76cefa40c",
         "Divide right by of for the conditional claims, and sort."),
     "11.2": Exercise(
-        "a set of numbers of claims", "e5380070b9c1",
-        "It stands as it is if at least two cases speak for it, and at least two against."),
+        "a whole number of seconds", "727f074aa883",
+        "It must be true in every case that is right: which of these has the most patient server?"),
     "12.1": Exercise(
         "a whole number", "d22bd6746e2f",
         "What did the visit at 45 s do to the two idle connections?"),
     "12.2": Exercise(
         "a whole number of seconds", "b376be9b0b31",
         "The FIN is not enough: what else must the file hold, and when did that cross the wire?"),
+    "13.1": Exercise(
+        "a whole number", "9a128f2e93fa",
+        "Leave out what the strict rule asks besides: acknowledgements, a FIN before, the window."),
+    "13.2": Exercise(
+        "a whole number", "65d4bed54b28",
+        "plain.states(found, time_wait=240), and then plain.netstat of that at the moment."),
+    "13.3": Exercise(
+        "a whole number", "804176d2e51d",
+        "From the lower of both ends' closes to the higher of their fin_acked; the second member of a pair is the time."),
 }
 
 

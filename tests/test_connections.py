@@ -276,6 +276,52 @@ def test_capture_begins_after_the_first_fin(row):
     assert [found[name] for name in ("closer", "time_wait", "ending")] == [None, None, "open"]
 
 
+# A keep-alive probe that acknowledges the peer's FIN: its sender was in CLOSE_WAIT, so it had sent no FIN
+
+LATE = [("S", 0.0, "FA", 44, 28), ("C", 0.1, "A", 28, 45)]
+PROBED = [*LATE, ("C", 45.0, "A", 27, 45), ("S", 45.1, "A", 45, 28)]
+RESET = [("C", 90.0, "A", 27, 45), ("S", 90.1, "R", 45)]
+
+
+def late(*rows):
+    """These segments ten seconds later than they are."""
+    return [(who, time + 10, *rest) for who, time, *rest in rows]
+
+
+@pytest.mark.parametrize("ending", [RESET, [], [("C", 45.2, "A", 27, 45, b"\0")]], ids=["reset", "nothing", "a probe with a byte"])
+def test_capture_begins_with_the_fin_and_probes_follow(row, ending):
+    """Which end is the client can't be told, and so not who closed; but nobody reached TIME_WAIT: no second FIN came."""
+    found = row(*PROBED, *ending, until=200)
+    assert [found[name] for name in ("client", "closer", "time_wait")] == [None, None, "none"]
+
+
+@pytest.mark.parametrize("opening", [HANDSHAKE, HANDSHAKE[:1], HANDSHAKE[1:2]], ids=["handshake", "SYN", "SYN-ACK"])
+def test_requests_not_captured_and_probes_follow_the_fin(row, opening):
+    found = row(*opening, *late(*PROBED, *RESET))
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["reset", "server", "none"]
+    assert [row(*opening, *late(*LATE, *RESET[1:]))[name] for name in ("closer", "time_wait")] == [None, None]
+
+
+def test_probed_end_may_still_be_in_fin_wait_2(row):
+    assert row(*PROBED, until=50)["time_wait"] is None
+    assert row(*HANDSHAKE, *late(*PROBED), until=50)["closer"] == "server"
+
+
+def test_probes_before_the_fin_do_not_tell(row):
+    """The client may have shut down its sending side before the capture: Linux probes in FIN_WAIT_2 too."""
+    probes = [("C", 0.0, "A", 27, 44), ("S", 0.1, "A", 44, 28), ("C", 45.0, "A", 27, 44), ("S", 45.1, "A", 44, 28)]
+    found = row(*probes, ("S", 60.0, "FA", 44, 28), ("C", 60.1, "A", 28, 45), until=200)
+    assert [found[name] for name in ("keepalive_probes", "closer", "time_wait")] == [1, None, None]
+
+
+def test_probed_and_then_answered(row):
+    """After the probes the client closes too: the server reaches TIME_WAIT, but its role is not known."""
+    found = row(*PROBED, ("C", 50.0, "FA", 28, 45), ("S", 50.1, "A", 45, 29))
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", None, None]
+    found = row(*HANDSHAKE, *late(*PROBED, ("C", 50.0, "FA", 28, 45), ("S", 50.1, "A", 45, 29)))
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
+
+
 def test_capture_begins_with_the_answer(row):
     found = row(*OPEN[1:], *SERVER_CLOSES)
     assert [found[name] for name in ("client", "opened", "established", "client_bytes", "closer")] == [

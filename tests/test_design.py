@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
-ORDER = ["captures", "connections", "exchanges", "states", "pieces", "experiments", "claims", "plots", "report", "exercises",
+ORDER = ["protocols", "captures", "flow", "connections", "exchanges", "states", "pieces", "experiments", "claims", "figures", "report", "exercises",
          "student"]
 
 
@@ -22,7 +22,8 @@ def imported(path):
 @pytest.mark.parametrize("module", ORDER)
 def test_no_module_imports_one_below_it(module):
     above = ORDER[:ORDER.index(module)]
-    assert set(imported(HELPERS / f"{module}.py")) <= set(above)
+    for path in [HELPERS / f"{module}.py", *(HELPERS / module).glob("*.py")]:
+        assert not path.exists() or set(imported(path)) <= {*above, module}
 
 
 @pytest.mark.parametrize("module", ["captures", "connections", "states", "pieces", "experiments", "claims", "report", "testbed"])

@@ -108,6 +108,20 @@ def test_probes_are_counted_wherever_the_capture_is_cut(tmp_path, cut):
     assert expected["keepalive_probes"].tolist() == [5]
 
 
+@pytest.mark.parametrize("more", [[], [("C", 130.0, "PA", 28, 45, b"more")]], ids=["probes", "and data"])
+def test_probes_that_answer_a_fin_are_kept_wherever_the_capture_is_cut(tmp_path, more):
+    """They alone say that their sender was in CLOSE_WAIT: see `test_connections`."""
+    segments = [("S", 0.0, "FA", 44, 28), ("C", 0.1, "A", 28, 45), *[one for time in (15.0, 30.0, 45.0) for one in (
+        ("C", time, "A", 27, 45), ("S", time + 0.1, "A", 45, 28))], ("C", 125.0, "A", 27, 45), *more]
+    expected = connections(toy(tmp_path / "whole.pcap", *segments))
+    assert expected["time_wait"].tolist() == ["none"]
+    for cut in range(1, len(segments)):
+        for again in range(cut, len(segments)):
+            parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:again], segments[again:]) if some]
+            for partial in (reduce(merge, parts), merge(parts[0], reduce(merge, parts[1:]))):
+                pd.testing.assert_frame_equal(tables_of(partial).connections, expected)
+
+
 def test_a_connection_is_given_out_once_it_is_over(tmp_path):
     def talk(start, port):
         client = ("10.0.0.1", port)

@@ -216,6 +216,15 @@ def test_capture_that_can_t_tell(table, rows):
     assert table(*rows).empty
 
 
+def test_capture_begins_with_the_fin_and_probes_follow(table):
+    """Who probes and acknowledges the FIN is in CLOSE_WAIT; the other end had been ESTABLISHED until then."""
+    found = table(("S", 0.0, "FA", 44, 28), ("C", 0.1, "A", 28, 45), ("C", 45.0, "A", 27, 45), ("S", 45.1, "A", 45, 28), ("C", 90.0, "A", 27, 45), ("S", 90.1, "R", 45))
+    assert found["host"].isna().all()
+    rows = {local: [f"{row.state} {text(row.since)}-{text(row.until)}" for row in rows.itertuples()] for local, rows in found.groupby("local")}
+    assert rows["10.0.0.2:80"] == ["ESTABLISHED ?-0", "FIN_WAIT_1 0-0.1", "FIN_WAIT_2 0.1-60.1"]
+    assert rows["10.0.0.1:50000"] == ["ESTABLISHED ?-0", "CLOSE_WAIT 0-90.1"]
+
+
 def test_capture_begins_with_the_answer(table):
     found = table(*OPEN[1:])
     assert stays(found, "client") == ["SYN_SENT ?-0", "ESTABLISHED 0-?"]
@@ -286,7 +295,7 @@ def test_one_end_is_in_one_state_at_a_time(tmp_path, drawn):
     for (stream, local), rows in found.groupby(["stream", "local"]):
         until, since = rows["until"].iloc[:-1].astype(float), rows["since"].iloc[1:].astype(float)
         assert (until.to_numpy() <= since.to_numpy()).all(), rows.to_string()
-    waits = found[found["state"] == "TIME_WAIT"].dropna(subset="host").groupby("stream")["host"].agg(set).to_dict()
-    named = {"client": {"client"}, "server": {"server"}, "both": {"client", "server"}}
+    waits = found[found["state"] == "TIME_WAIT"].groupby("stream")["local"].agg(set).to_dict()
+    named = {"client": {"10.0.0.1:50000"}, "server": {"10.0.0.2:80"}, "both": {"10.0.0.1:50000", "10.0.0.2:80"}}
     for stream, who in ends["time_wait"].dropna().items():
         assert waits.get(stream, set()) == named.get(who, set())

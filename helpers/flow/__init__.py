@@ -1,0 +1,46 @@
+"""Segments in order: what each end had sent, and its peer had acknowledged, before each; and the payload in order.
+
+`segment_flow(capture)` is the table for people. The rules of `helpers.connections` work on the same as arrays, which
+`flows(capture)` yields.
+"""
+
+import pandas as pd
+
+from helpers.captures import Capture
+from helpers.flow.batches import Flow, directions, flows
+from helpers.flow.groups import (
+    NO_LIMIT,
+    NONE,
+    first_row,
+    first_value,
+    highest,
+    last_row,
+    lowest,
+    of_peer,
+    positions,
+    values_at,
+)
+from helpers.flow.history import History, accepted_resets, history, probes, probes_and_resets
+from helpers.flow.reassembly import byte_streams
+
+__all__ = ["HOSTS", "NONE", "NO_LIMIT", "Flow", "History", "accepted_resets", "byte_streams", "directions", "first_row",
+           "first_value", "flows", "highest", "history", "last_row", "lowest", "of_peer", "positions", "probes",
+           "probes_and_resets", "segment_flow", "values_at"]
+HOSTS = ("client", "server")
+COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
+           "seq", "seq_end", "ack", "edge", "valid")
+
+
+def segment_flow(capture: Capture) -> pd.DataFrame:
+    """The segments of `capture`, sorted by stream, with what was known before each; index `frame`.
+
+    `end`: the sender, `client` or `server` (arbitrary, but the same throughout, in a stream of which no SYN was
+    captured). `seq`, `seq_end`, `ack`, `began`, `has_ack`, `edge`, `valid`, `row`: see `Flow`. `next`, `acked`,
+    `fin_before`, `peer_window`: see `History`.
+    """
+    if "segment_flow" not in capture._derived:
+        flow = next(flows(capture, NO_LIMIT))
+        columns = {name: getattr(flow, name) for name in COLUMNS} | history(flow)._asdict()
+        columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
+        capture._derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
+    return capture._derived["segment_flow"]

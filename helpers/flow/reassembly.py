@@ -1,0 +1,95 @@
+"""The payload of each direction in order: its segments may be reordered, repeated or overlapping; gaps stay gaps."""
+
+import heapq
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from helpers.captures import FIN, SYN, Capture, in_groups
+from helpers.flow.batches import Flow
+from helpers.protocols.bytestream import ByteStream, Pieces
+
+
+def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[int, ByteStream]:
+    """The `ByteStream` of each direction of `flow` that sent any payload.
+
+    `interesting`: says of many payloads (data, their places, their sizes) in which ones a message of the wanted
+    protocol may begin; a stream without any is marked so. Where each segment continues the one before, the segments
+    are the pieces.
+    """
+    rows = np.flatnonzero(flow.valid & (flow.length > 0))
+    rows = rows[in_groups(flow.direction[rows])]
+    direction, time, began = flow.direction[rows], flow.time[rows], flow.began[rows]
+    seq = (flow.seq + (flow.flags & SYN > 0))[rows]
+    end = seq + flow.length[rows]
+    at, size = (capture._headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
+    pieces = Pieces(*(column.tolist() for column in (seq, end, at, size, flow.ack[rows], time)))
+    starts = np.flatnonzero(np.diff(direction, prepend=-1))
+    continues = np.r_[True, (seq[1:] == end[:-1]) & (time[1:] >= time[:-1])][:len(seq)]
+    continues[starts] = ~began[starts] | (seq[starts] == 1)
+    wanted, fins, streams = interesting(capture._data, at, size), _fins(flow), {}
+    for name, start, stop, known, in_order, any_wanted in zip(*(column.tolist() for column in (
+            direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts],
+            _all_of(continues, starts), _any_of(wanted, starts)))):
+        stream = ByteStream(capture._data.data, pieces, start, stop, 1 if known else None, fins.get(name), any_wanted)
+        streams[name] = stream if in_order else _in_order(stream)
+    return streams
+
+
+def _all_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether `mask` is true of all rows from each start to the next."""
+    return np.logical_and.reduceat(mask, starts) if len(starts) else np.zeros(0, bool)
+
+
+def _any_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether `mask` is true of any row from each start to the next."""
+    return ~_all_of(~mask, starts)
+
+
+def _fins(flow: Flow) -> dict[int, tuple]:
+    """(time, sequence number) of the first FIN of each direction that sent one."""
+    rows = np.flatnonzero(flow.valid & (flow.flags & FIN > 0))[::-1]
+    columns = (flow.direction[rows], flow.time[rows], (flow.seq + flow.length)[rows])
+    return {direction: (time, seq) for direction, time, seq in zip(*(column.tolist() for column in columns))}
+
+
+def _in_order(stream: ByteStream) -> ByteStream:
+    """The stream with every byte once and in order, and the time at which it and all before it had arrived."""
+    held, pieces, expected, latest = [], Pieces([], [], [], [], [], []), stream.first, -np.inf
+    for segment in _segments(stream):
+        begin, end, time = segment[0], segment[1], segment[-1]
+        expected = begin if expected is None else expected
+        if begin == expected and not held and time >= latest:
+            _append(pieces, segment)
+            expected, latest = end, time
+            continue
+        heapq.heappush(held, segment)
+        while held and held[0][0] <= expected:
+            expected = _take(pieces, heapq.heappop(held), expected, time)
+        latest = max(latest, time)
+    while held:
+        expected = _take(pieces, held[0], max(expected, held[0][0]), held[0][-1])
+        heapq.heappop(held)
+    return ByteStream(stream.buffer, pieces, 0, len(pieces.seq), stream.first, stream.fin)
+
+
+def _segments(stream: ByteStream) -> Iterator[tuple]:
+    """The entries of all lists of the stream's pieces, a tuple for each piece."""
+    return zip(*(getattr(stream.pieces, name)[stream.start:stream.stop] for name in Pieces.__slots__))
+
+
+def _take(pieces: Pieces, segment: tuple, expected: int, time: float) -> int:
+    """Append what `segment` brings from the number `expected` on, and return the next number expected."""
+    begin, end, at, size, ack, _ = segment
+    if end <= expected:
+        return expected
+    known = min(expected - begin, size)
+    latest = max(time, pieces.time[-1]) if pieces.time else time
+    _append(pieces, (expected, end, at + known, size - known, ack, latest))
+    return end
+
+
+def _append(pieces: Pieces, piece: tuple) -> None:
+    """Add one entry to each list of `pieces`."""
+    for name, value in zip(Pieces.__slots__, piece):
+        getattr(pieces, name).append(value)
