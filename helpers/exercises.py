@@ -152,7 +152,7 @@ EXERCISES = {
         "plain.states(found, time_wait=240), and then plain.netstat of that at the moment."),
     "13.3": Exercise(
         "a whole number", "804176d2e51d",
-        "From the lower of both ends' closes to the higher of their fin_acked; the second member of a pair is the time."),
+        "From the lower of both ends' closes to the higher of their fin_acked; a pair's second member is the time."),
 }
 
 
