@@ -21,7 +21,7 @@ from helpers.testbed.sampler import PERIOD
 WORKSHOP = Path("/run/testbed")
 LONGEST_GAP = 0.35
 BEFORE, AFTER = 1, 1
-STREAMED = 16_000
+STREAMED, SLOWLY = 15_600, 8_000
 SOCKET_COLUMNS = ("host", "local", "peer", "state", "first_seen", "last_seen")
 
 
@@ -42,7 +42,7 @@ def record(experiment, folder, say):
     prepare_workshop()
     page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
     write_page(WORKSHOP / "other", 0)
-    slowly = f"; location = / {{ limit_rate {STREAMED // 2}; }} keepalive_requests 1000" if experiment.streamed else ""
+    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" if experiment.streamed else ""
     server = nginx.Nginx(WORKSHOP / "nginx", {80: (WORKSHOP / "page", f"{experiment.keepalive_timeout}{slowly}"),
                                               8080: (WORKSHOP / "other", 0)})
     client, timeline, watch = _client(experiment), Timeline(), Watch(folder)
