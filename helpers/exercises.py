@@ -133,11 +133,11 @@ EXERCISES = {
         "a whole number, in percent", "8f3196527f6f",
         "Call plan with one proxy, one upstream and one request a connection."),
     "11.1": Exercise(
-        "the number of a claim", "599b686fc69d",
+        "the number of a claim", "6df76cefa40c",
         "Divide right by of for the conditional claims, and sort."),
     "11.2": Exercise(
-        "a set of numbers of claims", "e5380070b9c1",
-        "It stands as it is if at least two cases speak for it, and at least two against."),
+        "a whole number of seconds", "727f074aa883",
+        "It must be true in every case that is right: which of these has the most patient server?"),
     "12.1": Exercise(
         "a whole number", "d22bd6746e2f",
         "What did the visit at 45 s do to the two idle connections?"),
