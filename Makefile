@@ -16,7 +16,7 @@ test: .venv/test-ready
 
 bench: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[bench,cluster]'
-	$(BIN)/python -m helpers.benchmark
+	$(BIN)/python -m tests.benchmark
 
 SECONDS = 600
 fuzz: .venv/ready

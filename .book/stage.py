@@ -32,8 +32,8 @@ def start_page():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = {page: name for name, page in re.findall(r"\[(\d\d [^]]+)\]\((notebooks/[^)]+)\.ipynb\)", readme)}
     contents = {"The course": [f"{name} <{page}>" for page, name in names.items()],
-                "To look things up": ["glossary", "data/README", "reference"],
-                "To teach it": [f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.md"))]}
+                "To look things up": ["glossary", "notebooks/true-of", "data/README", "reference"],
+                "To teach it": ["notebooks/for-lecturers"]}
     tocs = [TOCTREE.format(caption=caption, pages="\n".join(pages)) for caption, pages in contents.items() if pages]
     return "\n".join([readme, *tocs])
 

@@ -1,1 +1,1 @@
-"""Helpers of the course: captures, connections, exchanges, states, experiments, plots, exercises."""
+"""Helpers of the course: captures, connections, exchanges, states, experiments, figures, report, claims, exercises."""

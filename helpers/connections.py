@@ -1,31 +1,41 @@
 """TCP connections from segments: `connections(capture)` gives one row per connection.
 
+Every rule stands beside its section of RFC 9293, and works on all connections at once. Most arrays below have an
+entry for each *direction*, that is, for what one end sent in one connection: 2n for the client of connection n, 2n +
+1 for its server. `of_peer(...)` gives each end what is known of the other one. `valid` segments are those inside the
+connection's window.
+
 Times are those at which the capture saw a segment: both ends are taken to stand where the capture was made.
 """
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, FIN, RST, SYN
+from helpers.captures import ACK, FIN, RST, SYN, Capture
 from helpers.flow import (
     HOSTS,
     NO_LIMIT,
-    NOTHING,
-    at,
+    NONE,
+    Flow,
     directions,
     first_row,
     flows,
-    judge_unusual,
+    highest,
     last_row,
+    lowest,
+    of_peer,
+    probes_and_resets,
     segment_flow,
-    swapped,
+    values_at,
 )
 
 __all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "keepalive_probes", "segment_flow"]
-FIN_TIMEOUT = 60.0
-TIMER_SLACK = 2.0
+FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
+TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
+NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")
 
-def connections(capture, fin_timeout=FIN_TIMEOUT):
+
+def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
     """One row per TCP connection of `capture`, index `stream`.
 
     Columns: `client`, `server` (`address:port`), `opened` (first SYN), `established` (the handshake's ACK),
@@ -34,36 +44,35 @@ def connections(capture, fin_timeout=FIN_TIMEOUT):
     `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`).
     What the capture can't decide is `<NA>`. `fin_timeout`: seconds after which an end in FIN_WAIT_2 is forgotten.
 
-    Source: RFC 9293 sections 3.5 and 3.6; the active closer is an end that sent its FIN before it had got the other end's:
-    what it sent since then doesn't acknowledge that one.
+    Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
+    end's: what it sent since then doesn't acknowledge that one.
     """
     ends = end_events(capture)
     client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
-    known = client["host"].notna()
-    probes = _probes(capture, len(client))
-    reset = client["reset"]
-    both_acked = np.maximum(client["fin_acked"], server["fin_acked"])
-    fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
-    ending = _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
+    closed, ending = _ending(client, server)
+    unsure = client["unsure"] | server["unsure"]
     table = pd.DataFrame({
-        "client": client["local"].where(known), "server": server["local"].where(known),
-        "opened": client["syn"].where(known), "established": server["syn_acked"].where(known),
-        "closed": both_acked.where(fin, reset), "client_bytes": client["bytes"].where(known),
-        "server_bytes": server["bytes"].where(known), "keepalive_probes": probes, "ending": ending,
-        "closer": pd.Series(_who(client["active"], server["active"], None)).mask(client["unsure"] | server["unsure"]).array,
+        "client": client["local"], "server": server["local"],
+        "opened": client["syn"], "established": server["syn_acked"], "closed": closed,
+        "client_bytes": client["bytes"], "server_bytes": server["bytes"],
+        "keepalive_probes": _count_probes(capture, len(client)), "ending": ending,
+        "closer": pd.Series(_who(client["active"], server["active"], None)).mask(unsure).array,
         "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout)})
+    return _where_roles_are_known(table, client["host"].notna())
+
+
+def _where_roles_are_known(table: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
+    """The table, nullable, without what it says of client or server where it isn't `known` which end is which."""
+    for name in NEED_ROLES:
+        table[name] = table[name].where(known)
     for name in ("closer", "time_wait"):
         table[name] = table[name].mask(~known & table[name].isin(HOSTS))
-    return _nullable(table)
+    floats = table.select_dtypes("float64").columns
+    table[floats] = table[floats].astype("Float64")
+    return table.astype(dict.fromkeys(("client_bytes", "server_bytes", "keepalive_probes"), "Int64"))
 
 
-def _probes(capture, streams):
-    """How many keep-alive probes each stream has; in what a piece knows, a row may stand for several, or none."""
-    probes = keepalive_probes(capture).to_numpy() * capture._headers.get("weight", 1) + capture._headers.get("probes", 0)
-    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
-
-
-def keepalive_probes(capture):
+def keepalive_probes(capture: Capture) -> pd.Series:
     """True for each segment that is a TCP keep-alive probe, index `frame`.
 
     A probe has at most one byte, a sequence number one below the next expected, no SYN, FIN or RST; its sender has
@@ -74,209 +83,250 @@ def keepalive_probes(capture):
     return pd.Series(capture._derived["probe"], capture.segments.index, name="probe")
 
 
-def forgotten_at(ends, fin_timeout):
+def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
     """When each end in FIN_WAIT_2 is forgotten if no FIN comes; missing where it sent something after that time.
 
-    Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is forgotten, not one that still lives.
+    `ends`: as `end_events` gives them. Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is
+    forgotten, not one that still lives.
     """
     forgotten = ends["fin_acked"] + fin_timeout
     return forgotten.where(~(ends["last"] > forgotten + TIMER_SLACK))
 
 
-def end_events(capture):
+def end_events(capture: Capture) -> pd.DataFrame:
     """When each end of each connection opened and closed: index `stream`, `end`; times in seconds.
 
-    Columns: `host` (as `end`, but missing where no SYN was captured and `end` is arbitrary); `local`, `peer`
-    (`address:port`); `sender` (a number for both, the same in each connection of a 4-tuple); `opens`
-    (its SYN acknowledges none); `syn` (own first SYN), `peer_syn` (arrival of the other end's), `syn_acked`; `fin`
-    (own first FIN), `peer_fin` (arrival of the other end's), `fin_acked`, `fin_next` (raw sequence number after it);
-    `active` (what it sent from its FIN on didn't acknowledge the peer's at first), `unsure` (whether it alone was can't be told,
-    since a FIN was not captured, or its first copy), `doubtful` (closing may have begun before the capture); `last`
-    (last segment sent); `first_heard`, `last_heard` (of those with an ACK or a RST); `bytes` (payload bytes sent);
-    `reset` (a RST ended the connection).
+    `reset`: when a RST ended the connection. `host`: as `end`, but missing where no SYN was captured and `end` is
+    arbitrary. `local`, `peer`: `address:port`. `sender`: a number for both, the same in each connection of a 4-tuple.
+
+    Opening: `syn` (its own first SYN), `opens` (that acknowledges none), `syn_acked`, `peer_syn` (when the other
+    end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number after it), `fin_acked`,
+    `peer_fin` (when the other end's arrived); `active` (it is an active closer), `unsure` (whether it alone was can't
+    be told, since a FIN was not captured, or its first copy), `doubtful` (closing may have begun before the capture).
+
+    Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
+    (payload).
     """
     if "end_events" not in capture._derived:
-        capture._derived["end_events"] = _end_events(capture)
+        capture._derived["end_events"], capture._derived["probe"] = _end_events(capture)
     return capture._derived["end_events"]
 
 
-def _end_events(capture):
-    capture._derived["probe"] = probe = np.empty(len(capture.segments), bool)
-    parts = []
+def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table of `end_events`; and which segments are keep-alive probes."""
+    parts, probe = [], np.empty(len(capture.segments), bool)
     for flow in flows(capture):
-        judge_unusual(flow)
-        parts.append(_ends_of(flow))
-        probe[flow.row] = flow.probe
-    table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    known, (local, sockets) = table.pop("known"), _sockets(capture)
-    peer, streams = swapped(local), len(known) // 2
-    table = {"reset": table.pop("reset"), "host": _names(np.where(known, np.tile((0, 1), streams), -1), HOSTS),
-             "local": sockets.take(local), "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **table}
-    return pd.DataFrame(table, pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"]))
+        is_probe, is_reset = probes_and_resets(flow)
+        probe[flow.row] = is_probe
+        known = np.repeat(flow.known[flow.begins], 2)
+        in_close_wait = _probed_in_close_wait(flow, is_probe)
+        parts.append({"known": known, "reset": np.repeat(_reset(flow, is_reset), 2), **_opening(flow, known),
+                      **_closing(flow, in_close_wait), "doubtful": ~known & ~_seen_open(flow, in_close_wait),
+                      **_last_words(flow), "bytes": _payload(flow)})
+    events = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    return _with_addresses(capture, events), probe
 
 
-def _ends_of(flow):
-    """The columns of `end_events` that the segments of a flow tell, by direction; `known`: whether a SYN was captured."""
-    known, waits = np.repeat(flow.known[flow.begins], 2), _probes_in_close_wait(flow)
-    speaks = last_row(flow.direction, flow.sound, flow.directions)
-    telling = flow.sound & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
-    talks = last_row(flow.direction, telling, flow.directions) >= 0
-    told = talks & swapped(talks) | waits | swapped(waits)
-    return {"known": known, "reset": np.repeat(_reset(flow), 2), **_opening(flow, known), **_closing(flow, waits),
-            "doubtful": ~known & ~told, "last": at(flow.time, speaks), **_heard(flow),
-            "bytes": np.where(speaks < 0, np.nan, _payload(flow))}
+def _with_addresses(capture: Capture, events: dict) -> pd.DataFrame:
+    """The table of `events`, arrays with an entry for each end, with its host and its addresses."""
+    known, (local, sockets) = events.pop("known"), _endpoints(capture)
+    peer, streams = of_peer(local), len(known) // 2
+    host = _names(np.where(known, np.tile((0, 1), streams), -1), HOSTS)
+    index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
+    return pd.DataFrame({"reset": events.pop("reset"), "host": host, "local": sockets.take(local),
+                         "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **events}, index)
 
 
-def _sockets(capture):
-    """By direction, the sender's place in the texts of all endpoints; and these (`address:port`)."""
+def _endpoints(capture: Capture) -> tuple[np.ndarray, pd.api.extensions.ExtensionArray]:
+    """By direction, the sender's place among all endpoints; and these, as texts (`address:port`)."""
     segments, way = capture.segments, directions(capture)
     first = first_row(way // 2, np.arange(len(way)), int(way.max(initial=-1)) // 2 + 1)
-    own, peer = ((segments[address].cat.codes.to_numpy()[first].astype(np.int64) << 16) + segments[port].to_numpy()[first]
-                 for address, port in (("src", "sport"), ("dst", "dport")))
-    swap = way[first] & 1
-    local, sockets = pd.factorize(np.stack([np.where(swap, peer, own), np.where(swap, own, peer)], axis=1).ravel())
-    bracketed = [f"[{text}]" if ":" in text else text for text in segments["src"].cat.categories]
-    return local, pd.array([f"{bracketed[code >> 16]}:{code & 0xFFFF}" for code in sockets.tolist()], "string")
+    own, peer = ((segments[address].cat.codes.to_numpy()[first].astype(np.int64) << 16)
+                 + segments[port].to_numpy()[first] for address, port in (("src", "sport"), ("dst", "dport")))
+    by_server = way[first] & 1
+    ends = np.stack([np.where(by_server, peer, own), np.where(by_server, own, peer)], axis=1)
+    local, endpoints = pd.factorize(ends.ravel())
+    addresses = [f"[{text}]" if ":" in text else text for text in segments["src"].cat.categories]
+    return local, pd.array([f"{addresses[code >> 16]}:{code & 0xFFFF}" for code in endpoints.tolist()], "string")
 
 
-def _heard(flow):
-    """By direction, the earliest and the latest segment with an ACK or a RST: `first_heard`, `last_heard`."""
+# Opening: RFC 9293 section 3.5
+
+def _opening(flow: Flow, known: np.ndarray) -> dict:
+    """The events of the handshake, by direction; `known`: whether a SYN was captured.
+
+    Where an end's own SYN was not captured, the other end's first ACK stands for its acknowledgment; where the other
+    end's was not, an end that acknowledges anything has seen it.
+    """
+    is_syn = flow.valid & (flow.flags & SYN > 0)
+    syn = first_row(flow.direction, is_syn, flow.directions)
+    unseen = np.where(known, NONE + 1, NO_LIMIT)
+    answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
+    peer_unseen = known & (of_peer(syn) < 0)
+    speaks = np.flatnonzero(peer_unseen[flow.direction] & flow.valid & flow.has_ack & (flow.flags & SYN == 0))
+    spoke = values_at(flow.time, first_row(flow.direction, speaks, flow.directions))
+    arrived = _last_before(flow, is_syn, answered)
+    return {"syn": values_at(flow.time, syn), "opens": (syn >= 0) & (values_at(flow.flags, syn, 0) & ACK == 0),
+            "syn_acked": np.fmin(answered, spoke), "peer_syn": np.where(np.isnan(arrived), of_peer(answered), arrived)}
+
+
+def _first_ack(flow: Flow, wanted: np.ndarray) -> np.ndarray:
+    """By direction, the time of the peer's first segment whose acknowledgment reaches `wanted` (by direction)."""
+    reaches = flow.has_ack & flow.valid & (flow.ack >= wanted[flow.direction ^ 1])
+    return values_at(flow.time, of_peer(first_row(flow.direction, reaches, flow.directions)))
+
+
+def _last_before(flow: Flow, rows: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
+    rows = np.flatnonzero(rows)
+    rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
+    return values_at(flow.time, of_peer(last_row(flow.direction, rows, flow.directions)))
+
+
+# Closing: RFC 9293 section 3.6
+
+def _closing(flow: Flow, in_close_wait: np.ndarray) -> dict:
+    """The events of the FINs, by direction; `in_close_wait`: see `_probed_in_close_wait`.
+
+    An end is an active closer if what it sent from its FIN on doesn't acknowledge the peer's FIN at first (rule 2),
+    or if the peer, having got its FIN, was seen to be in CLOSE_WAIT.
+    """
+    is_fin = flow.valid & (flow.flags & FIN > 0)
+    fin = first_row(flow.direction, is_fin, flow.directions)
+    end = values_at(flow.seq_end, fin, NO_LIMIT)
+    answered, sent = _first_ack(flow, end), values_at(flow.time, fin)
+    arrived = _last_before(flow, is_fin, answered)
+    acked, late = _acked_since_fin(flow, is_fin, end)
+    alone = (fin >= 0) & (of_peer(fin) < 0)
+    peer_end, missed = _peer_fin_not_captured(flow, acked, alone)
+    active = (fin >= 0) & ((acked < np.where(alone, peer_end, of_peer(end))) | of_peer(in_close_wait))
+    fin_next = (values_at(flow.raw_seq, fin, 0) + end - values_at(flow.seq, fin, 0)) % (1 << 32)
+    return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
+            "peer_fin": np.where(np.isnan(arrived), of_peer(answered), arrived),
+            "active": active, "unsure": (late | alone) & ~active | missed & ~of_peer(in_close_wait)}
+
+
+def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By direction, the lowest acknowledgment in what was sent from the FIN on, which ends at `end`.
+
+    And whether that begins with something else: then the first copy of the FIN was not captured.
+    """
+    rows = np.flatnonzero(flow.valid & (is_fin | flow.has_ack & (flow.seq_end >= end[flow.direction])))
+    begins_with_fin = values_at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
+    return lowest(flow.ack, flow.direction, rows, flow.directions), ~begins_with_fin
+
+
+def _peer_fin_not_captured(flow: Flow, acked: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By direction, of those whose FIN is `alone` in the capture: the lowest number at which the peer's FIN may end.
+
+    It is behind all that the peer was seen to send, and if acknowledgments rose after the FIN, where the lowest was
+    `acked`, behind that. And whether something of the peer's was missed: it was never seen to send, or not all that
+    was acknowledged.
+    """
+    rows = np.flatnonzero((alone | of_peer(alone))[flow.direction] & flow.valid)
+    sent = rows[(flow.length[rows] > 0) | (flow.flags[rows] & SYN > 0)]
+    reach, spoke = (highest(flow.seq_end, flow.direction, some, flow.directions) for some in (sent, rows))
+    most_acked = highest(flow.ack, flow.direction, rows, flow.directions)
+    no_reset = first_row(flow.direction, flow.flags & RST > 0, flow.directions) < 0
+    missed = alone & (of_peer(spoke) < most_acked) & ((of_peer(spoke) > NONE) | of_peer(no_reset))
+    return np.where(most_acked > acked, NO_LIMIT, of_peer(reach) + 1), missed
+
+
+def _probed_in_close_wait(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
+    """By direction, whether a keep-alive probe acknowledged the peer's FIN: its sender had sent no FIN of its own then.
+
+    An end that had would be in CLOSING, LAST_ACK or TIME_WAIT, where Linux probes nobody (`tcp_keepalive_timer`). A
+    probe before the peer's FIN doesn't say so: an end that has shut down its sending side probes in FIN_WAIT_2.
+    """
+    fin = first_row(flow.direction, flow.valid & (flow.flags & FIN > 0), flow.directions)
+    end = of_peer(values_at(flow.seq_end, fin, NO_LIMIT))
+    rows = np.flatnonzero(is_probe & flow.valid)
+    direction, in_close_wait = flow.direction[rows], np.zeros(flow.directions, bool)
+    in_close_wait[direction[(flow.ack[rows] >= end[direction]) & (rows > fin[direction ^ 1])]] = True
+    return in_close_wait
+
+
+def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
+    """By direction, whether the capture shows that neither end had closed when it began.
+
+    Both sent data, a SYN or a FIN in it; or one was in CLOSE_WAIT, so it had not closed, and the other's FIN was
+    captured.
+    """
+    sent = flow.valid & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
+    sends = first_row(flow.direction, sent, flow.directions) >= 0
+    return sends & of_peer(sends) | in_close_wait | of_peer(in_close_wait)
+
+
+# Resets: RFC 9293 sections 3.5.2 and 3.5.3
+
+def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
+    """By connection, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
+    streams, rows = flow.directions // 2, np.flatnonzero(accepted)
+    last_syn = last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
+    rows = rows[rows > last_syn[flow.stream[rows]]]
+    return values_at(flow.time, first_row(flow.stream, rows, streams))
+
+
+# What each end sent
+
+def _last_words(flow: Flow) -> dict:
+    """By direction, the last valid segment; the earliest and the latest segment with an ACK or a RST."""
     rows = np.flatnonzero(flow.flags & (ACK | RST))
     first, last = np.full(flow.directions, np.inf), np.full(flow.directions, -np.inf)
     np.minimum.at(first, flow.direction[rows], flow.time[rows])
     np.maximum.at(last, flow.direction[rows], flow.time[rows])
-    return {"first_heard": first, "last_heard": last}
+    return {"last": values_at(flow.time, last_row(flow.direction, flow.valid, flow.directions)),
+            "first_heard": first, "last_heard": last}
 
 
-def _opening(flow, known):
-    """The events of the handshake, by direction.
-
-    Where a SYN was not captured, the other end's first ACK is the sign of it; an ACK alone says that one's own SYN was
-    acknowledged too.
-    """
-    is_syn = flow.sound & (flow.flags & SYN > 0)
-    syn = first_row(flow.direction, is_syn, flow.directions)
-    unseen = np.where(known, NOTHING + 1, NO_LIMIT)
-    answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
-    unheard = known & (swapped(syn) < 0)
-    speaks = np.flatnonzero(unheard[flow.direction] & flow.sound & flow.has_ack & (flow.flags & SYN == 0))
-    spoke = at(flow.time, first_row(flow.direction, speaks, flow.directions))
-    seen = swapped(answered)
-    arrived = _last_before(flow, is_syn, answered)
-    return {"syn": at(flow.time, syn), "opens": (syn >= 0) & (at(flow.flags, syn, 0) & ACK == 0),
-            "syn_acked": np.fmin(answered, spoke), "peer_syn": np.where(np.isnan(arrived), seen, arrived)}
-
-
-def _closing(flow, waits):
-    """The events of the FINs, by direction; `waits`: which directions were still in CLOSE_WAIT, as their probes show."""
-    is_fin = flow.sound & (flow.flags & FIN > 0)
-    fin = first_row(flow.direction, is_fin, flow.directions)
-    end = at(flow.seq_end, fin, NO_LIMIT)
-    answered, sent = _first_ack(flow, end), at(flow.time, fin)
-    arrived = _last_before(flow, is_fin, answered)
-    before, late = _since_fin(flow, is_fin, end)
-    alone = (fin >= 0) & (swapped(fin) < 0)
-    unseen, missed = _unseen_fin(flow, before, alone)
-    active = (fin >= 0) & ((before < np.where(alone, unseen, swapped(end))) | swapped(waits))
-    fin_next = (at(flow.raw_seq, fin, 0) + end - at(flow.seq, fin, 0)) % (1 << 32)
-    return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
-            "peer_fin": np.where(np.isnan(arrived), swapped(answered), arrived),
-            "active": active, "unsure": (late | alone) & ~active | missed & ~swapped(waits)}
-
-
-def _probes_in_close_wait(flow):
-    """By direction, whether it sent a keep-alive probe that acknowledges the peer's FIN: it had sent none of its own then.
-
-    An end that had would be in CLOSING, LAST_ACK or TIME_WAIT, where Linux probes nobody (`tcp_keepalive_timer`). A probe
-    before the peer's FIN doesn't say so: an end that has shut down its sending side probes in FIN_WAIT_2.
-    """
-    fin = first_row(flow.direction, flow.sound & (flow.flags & FIN > 0), flow.directions)
-    end = swapped(at(flow.seq_end, fin, NO_LIMIT))
-    rows = np.flatnonzero(flow.probe & flow.sound)
-    direction, waits = flow.direction[rows], np.zeros(flow.directions, bool)
-    waits[direction[(flow.ack[rows] >= end[direction]) & (rows > fin[direction ^ 1])]] = True
-    return waits
-
-
-def _since_fin(flow, is_fin, end):
-    """By direction, the lowest ack in what was sent from the FIN on, which ends at `end`; and whether that began without it."""
-    rows = np.flatnonzero(flow.sound & (is_fin | flow.has_ack & (flow.seq_end >= end[flow.direction])))
-    lowest = np.full(flow.directions, NO_LIMIT)
-    np.minimum.at(lowest, flow.direction[rows], flow.ack[rows])
-    return lowest, ~at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
-
-
-def _unseen_fin(flow, acked, alone):
-    """By direction, of those `alone` in having a captured FIN: where, at least, the peer's ends; and whether one was missed.
-
-    It ends behind all that the peer was seen to send; where acks rose after the FIN (`acked`: the lowest), behind what that
-    one acknowledged. That the peer was never seen to send, or not what was acknowledged, shows that something was missed.
-    """
-    rows = np.flatnonzero((alone | swapped(alone))[flow.direction] & flow.sound)
-    told = rows[(flow.length[rows] > 0) | (flow.flags[rows] & SYN > 0)]
-    reach, spoke, highest = np.full((3, flow.directions), NOTHING)
-    np.maximum.at(reach, flow.direction[told], flow.seq_end[told])
-    np.maximum.at(spoke, flow.direction[rows], flow.seq_end[rows])
-    np.maximum.at(highest, flow.direction[rows], flow.ack[rows])
-    silent = first_row(flow.direction, flow.flags & RST > 0, flow.directions) < 0
-    missed = alone & (swapped(spoke) < highest) & ((swapped(spoke) > NOTHING) | swapped(silent))
-    return np.where(highest > acked, NO_LIMIT, swapped(reach) + 1), missed
-
-
-def _first_ack(flow, wanted):
-    """By direction, the time of the peer's first segment whose ack reaches `wanted` (by direction)."""
-    reaches = flow.has_ack & flow.sound & (flow.ack >= wanted[flow.direction ^ 1])
-    return at(flow.time, swapped(first_row(flow.direction, reaches, flow.directions)))
-
-
-def _last_before(flow, rows, moment):
-    """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
-    rows = np.flatnonzero(rows)
-    rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
-    return at(flow.time, swapped(last_row(flow.direction, rows, flow.directions)))
-
-
-def _reset(flow):
-    """By stream, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
-    streams, rows = flow.directions // 2, np.flatnonzero(flow.accepted)
-    last_syn = last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
-    rows = rows[rows > last_syn[flow.stream[rows]]]
-    return at(flow.time, first_row(flow.stream, rows, streams))
-
-
-def _payload(flow):
+def _payload(flow: Flow) -> np.ndarray:
     """By direction, payload bytes sent, every sequence number counted once and keep-alive bytes not at all."""
-    rows = np.flatnonzero(flow.sound & (flow.length > 0))
-    direction, first, last = flow.direction[rows], np.full(flow.directions, NO_LIMIT), np.full(flow.directions, NOTHING)
-    np.minimum.at(first, direction, np.where(flow.began[rows], 1, flow.seq[rows]))
-    np.maximum.at(last, direction, flow.seq[rows] + flow.length[rows] + (flow.flags[rows] & SYN > 0))
-    return np.where(first == NO_LIMIT, 0, np.maximum(last - first, 0)).astype(float)
+    rows = np.flatnonzero(flow.valid & (flow.length > 0))
+    begin = np.where(flow.began, 1, flow.seq)
+    end = flow.seq + flow.length + (flow.flags & SYN > 0)
+    first = lowest(begin, flow.direction, rows, flow.directions)
+    last = highest(end, flow.direction, rows, flow.directions)
+    spoke = first_row(flow.direction, flow.valid, flow.directions) >= 0
+    return np.where(spoke, np.where(first == NO_LIMIT, 0, np.maximum(last - first, 0)), np.nan)
 
 
-def _who(client, server, neither):
-    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
-    return _names(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
+def _count_probes(capture: Capture, streams: int) -> np.ndarray:
+    """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
+    headers = capture._headers
+    probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
+    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
 
 
-def _names(places, names):
-    """The names at `places`; `<NA>` for None, and where a place is -1."""
-    return pd.array(names, "string").take(places, allow_fill=True)
+# How it ended, and who is left with TIME_WAIT
+
+def _ending(client: pd.DataFrame, server: pd.DataFrame) -> tuple[pd.Series, pd.api.extensions.ExtensionArray]:
+    """When each connection was closed, and by what: `fin` if both FINs were captured, and no RST before their ACKs."""
+    both_acked, reset = np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]
+    fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
+    return both_acked.where(fin, reset), _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
 
 
-def _time_wait(client, server, ending, capture_end, fin_timeout):
-    """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`."""
-    waits, open_question = [], client["doubtful"] | ((ending == "open") & ~(client["active"] | server["active"]))
+def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extensions.ExtensionArray, capture_end: float,
+               fin_timeout: float) -> pd.api.extensions.ExtensionArray:
+    """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`.
+
+    An active closer whose FIN was acknowledged and that got the peer's FIN, with no RST before (rule 3).
+    """
+    waits, cannot_tell = [], client["doubtful"] | ((ending == "open") & ~(client["active"] | server["active"]))
     for end in (client, server):
         reached = end["active"] & end["fin_acked"].notna() & end["peer_fin"].notna()
         waits.append(reached & ~(end["reset"] < np.maximum(end["fin_acked"], end["peer_fin"])))
         forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture_end
-        open_question |= end["active"] & ~reached & end["reset"].isna() & ~forgotten
-        open_question |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
-    return pd.Series(_who(*waits, "none"), client.index).mask(open_question).array
+        cannot_tell |= end["active"] & ~reached & end["reset"].isna() & ~forgotten
+        cannot_tell |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
+    return pd.Series(_who(*waits, "none"), client.index).mask(cannot_tell).array
 
 
-def _nullable(table):
-    floats = table.columns[table.dtypes == float]
-    table[floats] = table[floats].astype("Float64")
-    counts = ["client_bytes", "server_bytes", "keepalive_probes"]
-    return table.astype({name: "Int64" for name in counts})
+def _who(client: pd.Series, server: pd.Series, neither: str | None) -> pd.api.extensions.ExtensionArray:
+    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
+    return _names(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
+
+
+def _names(places: np.ndarray, names: tuple) -> pd.api.extensions.ExtensionArray:
+    """The names at `places`; `<NA>` for None, and where a place is -1."""
+    return pd.array(names, "string").take(places, allow_fill=True)

@@ -144,6 +144,15 @@ EXERCISES = {
     "12.2": Exercise(
         "a whole number of seconds", "b376be9b0b31",
         "The FIN is not enough: what else must the file hold, and when did that cross the wire?"),
+    "13.1": Exercise(
+        "a whole number", "9a128f2e93fa",
+        "Leave out what the strict rule asks besides: acknowledgements, a FIN before, the window."),
+    "13.2": Exercise(
+        "a whole number", "65d4bed54b28",
+        "plain.states(found, time_wait=240), and then plain.netstat of that at the moment."),
+    "13.3": Exercise(
+        "a whole number", "804176d2e51d",
+        "From the lower of both ends' closes to the higher of their fin_acked; a pair's second member is the time."),
 }
 
 

@@ -2,11 +2,12 @@
 
 import json
 from functools import cache, cached_property
+from os import PathLike
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.captures import read_capture
+from helpers.captures import Capture, read_capture
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
@@ -17,61 +18,73 @@ NOT_FOUND = "no folder `data` with experiments above {}; open the notebooks from
 class Experiment:
     """One recorded experiment: its packets as tables, and the witnesses of the same minutes.
 
-    `about`: experiment.json as a dict. `capture`, `segments`, `connections`, `exchanges`, `states`: from the packets.
-    `sockets`: what the kernel said, one row per stay that `ss` saw: `host`, `local`, `peer`, `state`, `first_seen`,
-    `last_seen`. `requests`: the server's access log (None where it keeps none): `time`, `client_port`, `connection`, `nth`,
-    `request`, `status`, `bytes_sent`, `body_bytes_sent`. `timeline`: what the testbed did, `time` and `action`. `browser`: tables `requests`
-    and `sockets` from the browser's own log (Chromium only, else None). All times are seconds since the first frame of the capture.
+    `about`: experiment.json as a dict. All times are seconds since the first frame of the capture; each table is
+    computed once, when it is first asked for.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | PathLike):
         self.folder, self.name = Path(folder), Path(folder).name
         self.about = json.loads((self.folder / "experiment.json").read_text(encoding="utf-8"))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Experiment {self.name}: {self.about['title']}>"
 
     @cached_property
-    def capture(self):
+    def capture(self) -> Capture:
+        """The packets, as `helpers.captures` reads them."""
         return read_capture(self.folder / "capture.pcapng")
 
     @cached_property
-    def segments(self):
+    def segments(self) -> pd.DataFrame:
+        """One row per TCP segment."""
         return self.capture.segments
 
     @cached_property
-    def connections(self):
+    def connections(self) -> pd.DataFrame:
+        """One row per connection, told with the `fin_timeout` of the experiment."""
         return connections(self.capture, fin_timeout=self.fin_timeout)
 
     @cached_property
-    def exchanges(self):
+    def exchanges(self) -> pd.DataFrame:
+        """One row per HTTP exchange."""
         return exchanges(self.capture)
 
     @cached_property
-    def states(self):
+    def states(self) -> pd.DataFrame:
+        """One row per stay of one end in one state."""
         return states(self.capture, fin_timeout=self.fin_timeout)
 
     @property
-    def fin_timeout(self):
+    def fin_timeout(self) -> float:
         """The server's `tcp_fin_timeout` in seconds: `kernel_server` holds what differs from the client's `kernel`."""
         return float((self.about["kernel"] | self.about.get("kernel_server", {}))["tcp_fin_timeout"])
 
     @cached_property
-    def sockets(self):
+    def sockets(self) -> pd.DataFrame:
+        """What the kernel said, one row per stay that `ss` saw.
+
+        Columns: `host`, `local`, `peer`, `state`, `first_seen`, `last_seen`.
+        """
         table = pd.read_csv(self.folder / "sockets.csv")
         return self._on_our_clock(table, "first_seen", "last_seen")
 
     @cached_property
-    def requests(self):
+    def requests(self) -> pd.DataFrame | None:
+        """The server's access log, None where it keeps none.
+
+        Columns: `time`, `client_port`, `connection`, `nth`, `request`, `status`, `bytes_sent`, `body_bytes_sent`.
+        """
         file = self.folder / "requests.csv"
         return self._on_our_clock(pd.read_csv(file), "time") if file.exists() else None
 
     @cached_property
-    def timeline(self):
+    def timeline(self) -> pd.DataFrame:
+        """What the testbed did: `time` and `action`."""
         return self._on_our_clock(pd.DataFrame(self.about["timeline"]), "time")
 
     @cached_property
-    def browser(self):
+    def browser(self) -> dict[str, pd.DataFrame] | None:
+        """Tables `requests` and `sockets` from the browser's own log; None where it was not Chromium."""
         file = self.folder / "browser.json"
         if not file.exists():
             return None
@@ -79,13 +92,17 @@ class Experiment:
         return {"requests": self._on_our_clock(pd.DataFrame(log["requests"]), "time"),
                 "sockets": self._on_our_clock(pd.DataFrame(log["sockets"]), "opened", "closed")}
 
-    def _on_our_clock(self, table, *columns):
+    def _on_our_clock(self, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+        """The table with its `columns`, seconds since 1970, in seconds since the first frame."""
         start = self.capture.start.value / 1e9
         return table.assign(**{name: table[name] - start for name in columns})
 
 
-def data_folder():
-    """The course's `data` folder: the first one found upward from the working directory, else from this file."""
+def data_folder() -> Path:
+    """The course's `data` folder: the first one found upward from the working directory, else from this file.
+
+    Raises `FileNotFoundError` where there is none.
+    """
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):
             if any((folder / "data").glob("*/experiment.json")):
@@ -93,12 +110,12 @@ def data_folder():
     raise FileNotFoundError(NOT_FOUND.format(Path.cwd()))
 
 
-def names():
+def names() -> list[str]:
     """The names of all recorded experiments, sorted."""
     return sorted(file.parent.name for file in data_folder().glob("*/experiment.json"))
 
 
-def load(name):
+def load(name: str) -> Experiment:
     """The experiment called `name`, the same object each time.
 
     Raises `ValueError`, naming those there are, where there is none.
@@ -111,8 +128,11 @@ def load(name):
 _open = cache(Experiment)
 
 
-def table(name):
-    """A table of `data` that belongs to no single experiment, such as `article-2018` or `browser-counts`."""
+def table(name: str) -> pd.DataFrame:
+    """A table of `data` that belongs to no single experiment, such as `article-2018` or `browser-counts`.
+
+    Raises `ValueError`, naming those there are, where there is none.
+    """
     file = data_folder() / f"{name}.csv"
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in data_folder().glob("*.csv")))

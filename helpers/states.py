@@ -3,51 +3,56 @@
 The states are those of RFC 9293 section 3.3.2. Both ends are taken to stand where the capture was made.
 """
 
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, RST
+from helpers.captures import ACK, RST, Capture
 from helpers.connections import FIN_TIMEOUT, end_events, forgotten_at
 from helpers.flow import directions
 
-TIME_WAIT = 60.0
+TIME_WAIT = 60.0    # Linux: TCP_TIMEWAIT_LEN
 STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSING", "TIME_WAIT",
           "CLOSE_WAIT", "LAST_ACK")
 
 
-def states(capture, time_wait=TIME_WAIT, fin_timeout=FIN_TIMEOUT):
+class Stays(NamedTuple):
+    """Stays of ends in states, an array each: `end` (row in `end_events`), `state` (place in `STATES`), times."""
+
+    end: np.ndarray
+    state: np.ndarray
+    since: np.ndarray
+    until: np.ndarray
+
+    def at(self, rows: np.ndarray) -> "Stays":
+        """The stays at `rows`."""
+        return Stays(*(column[rows] for column in self))
+
+
+def states(capture: Capture, time_wait: float = TIME_WAIT, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
     """One row per stay of one end in one state, in order of stream, host and time.
 
     Columns: `stream`, `host` (`client`, `server`, missing where no SYN was captured), `local`, `peer`
-    (`address:port`), `state` (RFC 9293 name with underscores), `since`, `until` (seconds since the first frame; `<NA>`
-    where the capture doesn't show it). `time_wait`: how long TIME_WAIT lasts (Linux: `TCP_TIMEWAIT_LEN`, 60 s; RFC 9293:
-    2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
+    (`address:port`), `state` (RFC 9293 name with underscores), `since`, `until` (seconds since the first frame;
+    `<NA>` where the capture doesn't show it). `time_wait`: how long TIME_WAIT lasts (Linux: `TCP_TIMEWAIT_LEN`, 60 s;
+    RFC 9293: 2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
     """
     ends = end_events(capture).reset_index(level="end").reset_index()
-    ends["over"] = np.fmin(ends["reset"], _next_incarnation(ends))
-    end, state, since, until = _joined([*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)])
-    _restart(capture, ends, end, state, since, until, time_wait)
-    over = ends["over"].to_numpy()[end]
-    np.fmin(until, over, out=until)
-    lasts = np.flatnonzero(~(since >= over) & ~(since > until))
-    order = lasts[_by_time(end[lasts], since[lasts])]
-    end, since, until = end[order], since[order], until[order]
-    names = pd.array(STATES, "str").take(state[order])
-    return pd.DataFrame({"stream": ends["stream"].to_numpy()[end], **{
-        name: ends[name].array.take(end) for name in ("host", "local", "peer")}, "state": names,
-        "since": pd.array(since, "Float64"), "until": pd.array(until, "Float64")})
+    ends["over"] = np.fmin(ends["reset"], _next_connection(ends))
+    stays = _put_together([*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)])
+    _prolong_time_wait(capture, ends, stays, time_wait)
+    over = ends["over"].to_numpy()[stays.end]
+    np.fmin(stays.until, over, out=stays.until)
+    stays = stays.at(np.flatnonzero(~(stays.since >= over) & ~(stays.since > stays.until)))
+    stays = stays.at(_by_time(stays))
+    return pd.DataFrame({"stream": ends["stream"].to_numpy()[stays.end], **{
+        name: ends[name].array.take(stays.end) for name in ("host", "local", "peer")},
+        "state": pd.array(STATES, "str").take(stays.state),
+        "since": pd.array(stays.since, "Float64"), "until": pd.array(stays.until, "Float64")})
 
 
-def _by_time(end, since):
-    """The order of the stays, which are in order of `end`, by time too: those without a beginning first."""
-    since = np.where(np.isnan(since), -np.inf, since)
-    in_time = since[:-1] <= since[1:]
-    return slice(None) if (in_time | (np.diff(end) > 0)).all() else np.lexsort((since, end))
-
-
-def netstat(states, at, host=None):
+def netstat(states: pd.DataFrame, at: float, host: str | None = None) -> pd.DataFrame:
     """The sockets that exist `at` seconds, as `netstat` lists them: columns `host`, `local`, `peer`, `state`.
 
     `states`: a table of `states(...)` or the sampled `sockets` of an experiment. `host`: only this end's sockets.
@@ -58,7 +63,7 @@ def netstat(states, at, host=None):
     return now[["host", "local", "peer", "state"]].reset_index(drop=True)
 
 
-def count(states, state, host=None, at=None):
+def count(states: pd.DataFrame, state: str, host: str | None = None, at: float | None = None) -> pd.Series | int:
     """How many ends are in `state`: a step function (Series, index `time` in seconds), or a number `at` a moment.
 
     `states`: a table of `states(...)` or of an experiment's `sockets`; `host`: `client` or `server` (None: both).
@@ -75,88 +80,98 @@ def count(states, state, host=None, at=None):
     return pd.Series(np.cumsum(steps), pd.Index(times, name="time"), name=state)
 
 
-def _bounds(stays):
+def _bounds(stays: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Begin and end of each stay as float arrays; what the capture doesn't show reaches to infinity."""
     if "since" in stays:
         return stays["since"].to_numpy(float, na_value=-np.inf), stays["until"].to_numpy(float, na_value=np.inf)
     return stays["first_seen"].to_numpy(float), np.nextafter(stays["last_seen"].to_numpy(float), np.inf)
 
 
-def _joined(stays):
-    """The end (its place), the state (its place in `STATES`), since when and until when, as arrays, in order of end.
+# The states: for each its name, which ends were in it (a mask), since when, and until when
 
-    `stays`: for each state, which ends were in it (a mask), and since and until when, by end.
-    """
-    names, where, since, until = zip(*stays)
-    rows = np.flatnonzero(np.stack(where, axis=1))
-    end, column = np.divmod(rows, len(stays))
-    state = np.array([STATES.index(name) for name in names], np.int8)[column]
-    return end, state, *(np.stack(times, axis=1).ravel()[rows] for times in (since, until))
-
-
-def _opening(ends):
-    """SYN_SENT, SYN_RECEIVED and ESTABLISHED of every end."""
+def _opening(ends: pd.DataFrame) -> tuple:
+    """SYN_SENT, SYN_RECEIVED and ESTABLISHED (RFC 9293 section 3.5)."""
     known, both = ends["host"].notna(), np.maximum(ends["syn_acked"], ends["peer_syn"])
     leaves = ends["fin"].where(ends["active"], ends["peer_fin"].fillna(ends["fin"]))
     sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
     received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
-    nothing = pd.Series(np.nan, ends.index)
+    not_seen = pd.Series(np.nan, ends.index)
     return (("SYN_SENT", known & sent, ends["syn"], np.fmin(ends["peer_syn"], leaves)),
             ("SYN_RECEIVED", known & received, ends["peer_syn"], np.fmin(both, leaves)),
             ("ESTABLISHED", known & both.notna(), both, leaves),
-            ("ESTABLISHED", ~known & ~ends["doubtful"], nothing, leaves))
+            ("ESTABLISHED", ~known & ~ends["doubtful"], not_seen, leaves))
 
 
-def _active_close(ends, time_wait, fin_timeout):
-    """FIN_WAIT_1, FIN_WAIT_2, CLOSING and TIME_WAIT of the ends that closed first."""
+def _active_close(ends: pd.DataFrame, time_wait: float, fin_timeout: float) -> tuple:
+    """FIN_WAIT_1, FIN_WAIT_2, CLOSING and TIME_WAIT: ends that closed first (RFC 9293 section 3.6, cases 1 and 3)."""
     active, acked = ends["active"] & ~ends["doubtful"], ends["fin_acked"]
     peer_fin = np.maximum(ends["peer_fin"], ends["fin"])
     begins = np.maximum(acked, peer_fin)
-    two = active & (acked < peer_fin.fillna(np.inf))
+    acked_first = active & (acked < peer_fin.fillna(np.inf))
     return (("FIN_WAIT_1", active, ends["fin"], np.fmin(acked, peer_fin)),
-            ("FIN_WAIT_2", two, acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
+            ("FIN_WAIT_2", acked_first, acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
             ("CLOSING", active & (peer_fin < acked.fillna(np.inf)), peer_fin, acked),
             ("TIME_WAIT", active & begins.notna(), begins, begins + time_wait))
 
 
-def _passive_close(ends):
-    """CLOSE_WAIT and LAST_ACK of the ends that closed second."""
+def _passive_close(ends: pd.DataFrame) -> tuple:
+    """CLOSE_WAIT and LAST_ACK: ends that closed second (RFC 9293 section 3.6, case 2)."""
     passive = ~ends["active"] & ~ends["doubtful"] & ends["peer_fin"].notna()
     return (("CLOSE_WAIT", passive, ends["peer_fin"], ends["fin"]),
             ("LAST_ACK", passive & ends["fin"].notna(), ends["fin"], ends["fin_acked"]))
 
 
-def _next_incarnation(ends):
-    """When each end takes part in a further connection of the same 4-tuple, which ends whatever is left of this one."""
+def _put_together(stays: list) -> Stays:
+    """The stays of all states, in order of end."""
+    names, where, since, until = zip(*stays)
+    rows = np.flatnonzero(np.stack(where, axis=1))
+    end, column = np.divmod(rows, len(stays))
+    state = np.array([STATES.index(name) for name in names], np.int8)[column]
+    return Stays(end, state, *(np.stack(times, axis=1).ravel()[rows] for times in (since, until)))
+
+
+def _by_time(stays: Stays) -> np.ndarray | slice:
+    """The order of the stays, which are in order of end, by time too: those without a beginning first."""
+    since = np.where(np.isnan(stays.since), -np.inf, stays.since)
+    in_time = since[:-1] <= since[1:]
+    in_order = (in_time | (np.diff(stays.end) > 0)).all()
+    return slice(None) if in_order else np.lexsort((since, stays.end))
+
+
+def _next_connection(ends: pd.DataFrame) -> pd.Series:
+    """When each end takes part in the next connection of the same 4-tuple, which ends whatever is left of this one."""
     takes_part = ends["opens"] | (ends["syn"].notna() & ends["peer_syn"].notna())
     begins = ends["syn"].where(ends["opens"], ends["peer_syn"]).where(takes_part)
     return begins.groupby(ends["sender"]).bfill().groupby(ends["sender"]).shift(-1)
 
 
-def _restart(capture, ends, end, state, since, until, time_wait):
+# TIME_WAIT, disturbed: Linux `tcp_timewait_state_process`
+
+def _prolong_time_wait(capture: Capture, ends: pd.DataFrame, stays: Stays, time_wait: float) -> None:
     """Change `until` of each TIME_WAIT that later segments of its peer prolong, or end.
 
-    Every segment with an ACK restarts it; a RST at the sequence number that it expects ends it, also in a later stream of
-    the same 4-tuple: a client whose SYN was answered by an ACK of the old connection resets that. (A RST in the connection
-    itself has ended it already.) Source: Linux `tcp_timewait_state_process`.
+    Every segment with an ACK restarts it. A RST at the sequence number that it expects ends it, also in a later
+    stream of the same 4-tuple: a client whose SYN was answered by an ACK of the old connection resets that. (A RST in
+    the connection itself has ended it already.)
     """
-    waits = np.flatnonzero(state == STATES.index("TIME_WAIT"))
-    sender, over, expects = (ends[name].to_numpy() for name in ("sender", "over", "fin_next"))
-    last = ends["last_heard"].to_numpy()
+    waits = np.flatnonzero(stays.state == STATES.index("TIME_WAIT"))
+    sender, over, fin_next = (ends[name].to_numpy() for name in ("sender", "over", "fin_next"))
+    peer = stays.end[waits] ^ 1
     later = ends["first_heard"][::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
-    peer = end[waits] ^ 1
-    heard = (last[peer] > since[waits]) | (later.to_numpy()[peer] < np.fmin(until, over[end])[waits])
+    heard = (ends["last_heard"].to_numpy()[peer] > stays.since[waits]) | (
+        later.to_numpy()[peer] < np.fmin(stays.until, over[stays.end])[waits])
     segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
     for wait in waits[heard]:
-        own, other = end[wait], end[wait] ^ 1
-        told = SimpleNamespace(since=since[wait], until=until[wait], over=over[own], expects=expects[other], stream=own // 2)
+        own, other = stays.end[wait], stays.end[wait] ^ 1
         latest, columns = segments[sender[other]]
-        begin = latest.searchsorted(told.since, "right")
-        until[wait] = _time_wait_ends(told, zip(*(column[begin:] for column in columns)), time_wait)
+        after = latest.searchsorted(stays.since[wait], "right")
+        stays.until[wait] = _time_wait_ends(
+            zip(*(column[after:] for column in columns)), since=stays.since[wait], until=stays.until[wait],
+            over=over[own], expected=fin_next[other], stream=own // 2, time_wait=time_wait)
 
 
-def _by_sender(capture, sender, wanted):
-    """By sender, of the ends `wanted`: the latest time so far at each segment with an ACK or a RST, and their columns."""
+def _by_sender(capture: Capture, sender: np.ndarray, wanted: np.ndarray) -> dict:
+    """For each sender of the ends `wanted`, of its segments with ACK or RST: the latest time so far; their columns."""
     segments, flags, way = capture.segments, capture._headers["flags"], directions(capture)
     listened = np.isin(sender, sender[wanted])
     rows = np.flatnonzero((flags & (ACK | RST) > 0) & listened[way])
@@ -166,16 +181,20 @@ def _by_sender(capture, sender, wanted):
     return {name: (np.maximum.accumulate(part[0]), part) for name, part in parts.items()}
 
 
-def _time_wait_ends(wait, segments, time_wait):
-    """When the TIME_WAIT `wait` ends, given its peer's `segments`: (time, flags, sequence number, stream) of each."""
-    until = wait.until
-    for time, flags, seq, stream in segments:
-        if time <= wait.since:
+def _time_wait_ends(segments: zip, since: float, until: float, over: float, expected: float, stream: int,
+                    time_wait: float) -> float:
+    """When a TIME_WAIT of `stream` ends, given its peer's `segments`: (time, flags, sequence number, stream) of each.
+
+    `until`: when it would end by itself; `over`: when something else ended it; `expected`: the peer's next sequence
+    number.
+    """
+    for time, flags, seq, its_stream in segments:
+        if time <= since:
             continue
-        if time >= np.fmin(until, wait.over):
+        if time >= np.fmin(until, over):
             break
         if not flags & RST:
             until = time + time_wait
-        elif stream != wait.stream and seq == wait.expects:
+        elif its_stream != stream and seq == expected:
             return time
     return until

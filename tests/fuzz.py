@@ -15,9 +15,9 @@ import zlib
 from pathlib import Path
 from types import FunctionType
 
+from capture_files import ETHERNET as ETHERNET_FRAMES
+from capture_files import TIMES, VARIANTS, pcap_variant, small_sections
 from gallery import capture_of_links
-from test_captures import ETHERNET as ETHERNET_FRAMES
-from test_captures import TIMES, VARIANTS, pcap_variant, small_sections
 
 from helpers.captures import CaptureError, read_capture
 from helpers.connections import keepalive_probes
@@ -33,6 +33,7 @@ ISN = {"C": 1000, "S": 5000}
 SECTION = b"\x0a\x0d\x0d\x0a"
 GZIP = b"\x1f\x8b"
 LARGEST = 1 << 16
+INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "states", "report"))
 
 
 # Captures from bytes: thousands of frames in no time
@@ -65,8 +66,9 @@ def pcapng(frames, gap=1000, order="<", link=RAW_IP, times=None):
     times = times or range(0, gap * len(frames) or 1, gap or 1)
     head = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
     head += block(1, struct.pack(order + "HHI", link, 0, 0), order)
-    return head + b"".join(block(6, struct.pack(order + "5I", 0, time >> 32, time % 2**32, len(data), len(data)) + data, order)
-                           for time, data in zip(times, frames))
+    heads = [struct.pack(order + "5I", 0, time >> 32, time % 2**32, len(data), len(data))
+             for time, data in zip(times, frames)]
+    return head + b"".join(block(6, packet + data, order) for packet, data in zip(heads, frames))
 
 
 def opened(client=CLIENT, isn=None):
@@ -123,9 +125,10 @@ def accounted(capture):
     table, streams = capture.segments, capture.segments["stream"]
     assert len(table) + sum(capture.skipped.values()) == capture.frames
     assert table.index.is_unique and table.index.is_monotonic_increasing
-    assert not len(table) or 1 <= table.index[0] and table.index[-1] <= capture.frames
+    assert not len(table) or (table.index[0] >= 1 and table.index[-1] <= capture.frames)
     assert streams.drop_duplicates().tolist() == list(range(streams.nunique()))
-    ends = [table[side].astype(str) + " " + table[port].astype(str) for side, port in (("src", "sport"), ("dst", "dport"))]
+    ends = [table[side].astype(str) + " " + table[port].astype(str)
+            for side, port in (("src", "sport"), ("dst", "dport"))]
     one, other = (ends[0].where(ends[0] < ends[1], ends[1]), ends[1].where(ends[0] < ends[1], ends[0]))
     assert ((one + " " + other).groupby(streams).nunique() <= 1).all()
     assert table["length"].ge(0).all() and table["time"].le(capture.end).all()
@@ -157,18 +160,21 @@ def examine_exchanges(capture, table):
 
 # Mutation
 
-NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 19, 20, 28, 40, 60, 127, 128, 255, 256, 1500, 0x7FFF, 0x8000, 0xFFFF, 1 << 18,
-           0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-WORDS = (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.1 100 C\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n", b"HEAD /",
-         b"Content-Length: 3\r\n", b"Content-Length: ", b"99999999999999999999", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: ",
-         b"3\r\nabc\r\n", b"0\r\n\r\n", b"\r\n\r\n", b"\r\n", b"\n", b"\n\n", b"\0", b" ", b":", b";", b"-1", b"\xff", b"fffffffffffffffff\r\n",
+NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 19, 20, 28, 40, 60, 127, 128, 255, 256, 1500, 0x7FFF, 0x8000, 0xFFFF,
+           1 << 18, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+WORDS = (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.1 100 C\r\n\r\n",
+         b"CONNECT a:1 HTTP/1.1\r\n", b"HEAD /", b"Content-Length: 3\r\n", b"Content-Length: ", b"99999999999999999999",
+         b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: ", b"3\r\nabc\r\n", b"0\r\n\r\n", b"\r\n\r\n", b"\r\n",
+         b"\n", b"\n\n", b"\0", b" ", b":", b";", b"-1", b"\xff", b"fffffffffffffffff\r\n",
          b"\x81\x00", b"\x88\xa8", b"\x08\x00", b"\x86\xdd", b"\x45\x00", b"\x60\x00", b"\x03\x03\xff", SECTION, GZIP)
 PACKET = re.compile(rb"(\x45[\s\S]{8}\x06[\s\S]{10})|\x60[\s\S]{5}\x06[\s\S]{33}")
-FIELDS = {"sport": (0, 2), "dport": (2, 2), "seq": (4, 4), "ack": (8, 4), "offset": (12, 1), "flags": (13, 1), "window": (14, 2)}
+FIELDS = {"sport": (0, 2), "dport": (2, 2), "seq": (4, 4), "ack": (8, 4), "offset": (12, 1), "flags": (13, 1),
+          "window": (14, 2)}
+FLAGS = (SYN, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK, PSH | ACK, SYN | FIN, 0, 255)
 
 
 def mutate(data, chance):
-    """`data` with a few changes, drawn from `chance` (a `random.Random`): raw ones, and ones that know captures and TCP."""
+    """`data` with a few changes, drawn from `chance` (a `random.Random`): to any bytes, records, IP and TCP headers."""
     zipped = data[:2] == GZIP
     data = bytearray(_unzipped(data) if zipped and chance.random() < 0.7 else data)
     for _ in range(chance.choice((1, 1, 2, 3, 8))):
@@ -211,7 +217,8 @@ def _byte(data, chance):
 
 
 def _number(data, chance):
-    _write(data, chance.randrange(len(data)), chance.choice(NUMBERS) + chance.choice((-1, 0, 0, 1)), chance.choice((1, 2, 4, 8)), chance)
+    at, number = chance.randrange(len(data)), chance.choice(NUMBERS) + chance.choice((-1, 0, 0, 1))
+    _write(data, at, number, chance.choice((1, 2, 4, 8)), chance)
 
 
 def _word(data, chance):
@@ -245,7 +252,8 @@ def _claim(data, chance):
     """Let a record, or an IP header, claim another length."""
     if records := _records(data):
         begin, packet, end = chance.choice(records)
-        _write(data, chance.choice((begin + 4, packet - 8, packet - 4)), chance.choice((end - packet, *NUMBERS)) + chance.choice((-1, 0, 1)), 4, chance)
+        at = chance.choice((begin + 4, packet - 8, packet - 4))
+        _write(data, at, chance.choice((end - packet, *NUMBERS)) + chance.choice((-1, 0, 1)), 4, chance)
 
 
 def _packet(data, chance):
@@ -254,6 +262,7 @@ def _packet(data, chance):
         _, begin, end = chance.choice(records)
         if found := PACKET.search(data, begin, end):
             return found.start(), found.end()
+    return None
 
 
 def _ip(data, chance):
@@ -275,7 +284,7 @@ def _tcp(data, chance):
 def _flags(data, chance):
     found = _packet(data, chance)
     if found and found[1] + 13 < len(data):
-        data[found[1] + 13] = chance.choice((SYN, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK, PSH | ACK, SYN | FIN, 0, 255))
+        data[found[1] + 13] = chance.choice(FLAGS)
 
 
 def _payload(data, chance):
@@ -300,7 +309,8 @@ def seeds():
     say = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
     toy = HANDSHAKE + spoken("C", say[0]) + spoken("S", say[1], ack=1 + len(say[0]))
     for frames in (toy, HANDSHAKE + CLOSING, HANDSHAKE + CLOSING + [frame("C", SYN, 99999), frame("C", RST, 2)]):
-        found += [pcap(frames), pcap(frames, 0, ">"), pcapng(frames), pcapng(frames, 10**7, ">"), gzip.compress(pcap(frames), mtime=0)]
+        found += [pcap(frames), pcap(frames, 0, ">"), pcapng(frames), pcapng(frames, 10**7, ">"),
+                  gzip.compress(pcap(frames), mtime=0)]
     variants = [pcap_variant(ETHERNET_FRAMES, *kind) for kind in VARIANTS[:6]]
     return found + variants + [small_sections(ETHERNET_FRAMES, TIMES), capture_of_links()]
 
@@ -308,10 +318,11 @@ def seeds():
 def conversations():
     """Conversations to begin with."""
     get, head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\n"
-    answers = [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"\r\nuntil close",
+    answers = [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+               b"\r\nuntil close",
                b"Content-Length: 0\r\n\r\n" + head + b"Content-Length: 1\r\n\r\nx"]
-    return [bytes([piece, how]) + get + b"\0" + head + answer + b"\0" + get + b"\0" + head + b"Content-Length: 0\r\n\r\n"
-            for answer in answers for piece in (0, 20, 255) for how in (0, 3, 12)]
+    turns = [b"\0".join([get, head + answer, get, head + b"Content-Length: 0\r\n\r\n"]) for answer in answers]
+    return [bytes([piece, how]) + turn for turn in turns for piece in (0, 20, 255) for how in (0, 3, 12)]
 
 
 # The long run
@@ -356,14 +367,14 @@ def look(target, seconds, folder):
         chance = random.Random(seed)
         return (atheris.Mutate(data, largest) if chance.random() < 0.2 else mutate(data, chance))[:largest]
 
-    for name in ("captures", "connections", "exchanges", "states", "report"):
-        own = [item for item in vars(sys.modules[f"helpers.{name}"]).values() if getattr(item, "__module__", "") == f"helpers.{name}"]
+    for name in [name for name in sys.modules if name.startswith(INSTRUMENTED)]:
+        own = [item for item in vars(sys.modules[name]).values() if getattr(item, "__module__", "") == name]
         methods = [item for kind in own if isinstance(kind, type) for item in vars(kind).values()]
         for item in own + methods:
             if isinstance(item, FunctionType):
                 atheris.instrument_func(item)
-    options = [f"-max_total_time={seconds}", f"-max_len={LARGEST}", "-timeout=60", "-rss_limit_mb=3000", "-print_final_stats=1",
-               f"-artifact_prefix={folder}/{target}-"]
+    options = [f"-max_total_time={seconds}", f"-max_len={LARGEST}", "-timeout=60", "-rss_limit_mb=3000",
+               "-print_final_stats=1", f"-artifact_prefix={folder}/{target}-"]
     atheris.Setup([sys.argv[0], str(corpus), *options], one, custom_mutator=changed)
     atheris.Fuzz()
 
@@ -374,7 +385,8 @@ def main(seconds, folder=Path("build/fuzz")):
         import atheris  # noqa: F401
     except ImportError:
         sys.exit("fuzz: atheris is not here; it has to be installed, and needs Linux or macOS, and Python 3.11 to 3.14")
-    return max(subprocess.run([sys.executable, __file__, target, str(max(int(seconds) // len(TARGETS), 1)), str(folder)], check=False).returncode
+    share = str(max(int(seconds) // len(TARGETS), 1))
+    return max(subprocess.run([sys.executable, __file__, target, share, str(folder)], check=False).returncode
                for target in TARGETS)
 
 

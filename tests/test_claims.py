@@ -178,7 +178,7 @@ def test_habits_are_those_of_the_recordings(client):
 
 def test_the_version_of_an_answer_is_what_the_servers_say():
     """nginx and http.server/1.0 in their recordings' bytes; the testbed's other two in their own code."""
-    from helpers.testbed.servers import Http10, Http11, raw
+    from helpers.testbed.servers.python_servers import Http10, Http11, raw
     said = {Http11.protocol_version, f"HTTP/{ANSWERS['http.server']}"}, {Http10.protocol_version,
                                                                          f"HTTP/{ANSWERS['http.server/1.0']}"}
     assert all(len(both) == 1 for both in said)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
-ORDER = ["protocols", "captures", "flow", "connections", "exchanges", "states", "pieces", "experiments", "claims", "plots", "report", "exercises",
+ORDER = ["protocols", "captures", "flow", "connections", "exchanges", "states", "pieces", "experiments", "claims", "figures", "report", "exercises",
          "student"]
 
 

@@ -1,4 +1,4 @@
-"""A short share of `make fuzz`, the same every time: every seed, and a fixed number of mutations, held to the contract."""
+"""A short share of `make fuzz`, the same every time: a fixed number of mutations of the seeds, held to the contract."""
 
 import random
 import warnings

@@ -38,7 +38,7 @@ from helpers.captures import CaptureError, merge_captures, read_capture
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.experiments import data_folder
-from helpers.flow import flows, judge, judge_unusual
+from helpers.flow import accepted_resets, flows, history, probes, probes_and_resets
 from helpers.report import Incident, summary
 from helpers.states import states
 
@@ -128,26 +128,25 @@ def test_other_connections_do_not_matter(tmp_path, talk):
 
 @bounded
 @given(TALKS)
-def test_stretches_do_not_matter(tmp_path, talk):
+def test_batches_do_not_matter(tmp_path, talk):
     """However many frames, or streams, are dealt with at a time."""
     whole = tables(read(tmp_path / "a", pcap(frames_of(talk))))
     for size in (1, 4):
         with pytest.MonkeyPatch.context() as changed:
             changed.setattr(captures, "CHUNK", size)
-            changed.setattr("helpers.flow.CHUNK", size)
+            changed.setattr("helpers.flow.batches.CHUNK", size)
             capture = read(tmp_path / "a", pcap(frames_of(talk)))
             same(whole, tables(capture))
 
 
 @bounded
 @given(TALKS)
-def test_only_unusual_streams_need_a_closer_look(tmp_path, talk):
-    """Probes and accepted resets are the same whether all streams are judged or those alone in which there can be any."""
-    capture = read(tmp_path / "a", pcap(frames_of(talk)))
-    flow, other = next(flows(capture, 1 << 60)), next(flows(capture, 1 << 60))
-    judge(flow)
-    judge_unusual(other)
-    assert flow.probe.tolist() == other.probe.tolist() and flow.accepted.tolist() == other.accepted.tolist()
+def test_few_streams_need_a_closer_look(tmp_path, talk):
+    """Probes and accepted resets are the same whether all streams are looked at or those alone in which there can be any."""
+    flow = next(flows(read(tmp_path / "a", pcap(frames_of(talk))), 1 << 60))
+    known = history(flow)
+    probe, accepted = probes_and_resets(flow)
+    assert probe.tolist() == probes(flow, known).tolist() and accepted.tolist() == accepted_resets(flow, known).tolist()
 
 
 # Shipped captures, damaged and turned into other files by Wireshark's own tools

@@ -11,7 +11,7 @@ ISN = {"C": 1000, "S": 5000}
 
 
 def segment(who, time, flags, seq, ack=0, payload=b"", client=CLIENT, server=SERVER, window=64240, isn=None):
-    """One frame sent by `who` (`C` or `S`); `seq` and `ack` relative to the initial sequence numbers, as Wireshark shows them."""
+    """One frame sent by `who` (`C` or `S`); `seq`, `ack`: relative to the initial sequence numbers, as in Wireshark."""
     isn = isn or ISN
     (src, sport), (dst, dport) = (client, server) if who == "C" else (server, client)
     own, other = isn[who], isn["S" if who == "C" else "C"]

@@ -5,13 +5,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from helpers.testbed.cells import CLOSERS, CLOSERS_RTT, REGIMES
-from helpers.testbed.costs import COSTS
-from helpers.testbed.datasheet import write_datasheet
-from helpers.testbed.experiments import COUNTS, EXPERIMENTS
-from helpers.testbed.lifetimes import LIFETIMES
-from helpers.testbed.programs import Unable, check
-from helpers.testbed.upstreams import FEW_BUCKETS, PROXY
+from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIMES
+from helpers.testbed.experiments.costs import COSTS
+from helpers.testbed.experiments.lifetimes import LIFETIMES
+from helpers.testbed.experiments.pages import COUNTS, EXPERIMENTS
+from helpers.testbed.experiments.upstreams import FEW_BUCKETS, PROXY
+from helpers.testbed.hosts.programs import Unable, check
+from helpers.testbed.witnesses.datasheet import write_datasheet
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
@@ -22,6 +22,8 @@ INTERRUPTED = 130
 def main(arguments=None):
     parser = _parser()
     chosen = parser.parse_args(arguments)
+    if chosen.command != "list" and chosen.out.exists() and not chosen.out.is_dir():
+        parser.error(f"--out {chosen.out}: this is a file; give the name of a folder")
     if chosen.command == "list":
         for task in TASKS.values():
             print(f"{task.name:24} {task.title}")
@@ -37,6 +39,13 @@ def main(arguments=None):
     return 0
 
 
+def _jobs(text):
+    """How many workers: a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
+    return int(text)
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m helpers.testbed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -44,7 +53,7 @@ def _parser():
     record = commands.add_parser("record", help="record experiments; an existing recording is replaced")
     record.add_argument("names", nargs="*", metavar="NAME")
     record.add_argument("--all", action="store_true", help="record every experiment")
-    record.add_argument("--jobs", type=int, default=4, metavar="N", help="how many side by side (default 4)")
+    record.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="how many side by side (default 4)")
     datasheet = commands.add_parser("datasheet", help="write the datasheet anew")
     for command in (record, datasheet):
         command.add_argument("--out", type=Path, default=DATA, metavar="DIR", help="default: data")
@@ -52,7 +61,7 @@ def _parser():
 
 
 def _record(chosen):
-    from helpers.testbed.crew import record
+    from helpers.testbed.running.workers import record
 
     tasks = [TASKS[name] for name in (TASKS if chosen.all else dict.fromkeys(chosen.names))]
     try:

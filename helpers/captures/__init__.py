@@ -1,0 +1,15 @@
+"""Capture files as tables: `read_capture(path)` gives one row per TCP segment.
+
+Formats: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), plain or gzipped.
+"""
+
+from helpers.captures.capture import Capture
+from helpers.captures.errors import CaptureError
+from helpers.captures.numbers import ACK, FIN, LARGEST_SCALE, RST, SYN
+from helpers.captures.readers import merge_captures, read_capture, read_pieces, toy_capture
+from helpers.captures.records import CHUNK
+from helpers.captures.segments import as_segments
+from helpers.captures.streams import in_groups
+
+__all__ = ["ACK", "CHUNK", "FIN", "LARGEST_SCALE", "RST", "SYN", "Capture", "CaptureError", "as_segments", "in_groups",
+           "merge_captures", "read_capture", "read_pieces", "toy_capture"]

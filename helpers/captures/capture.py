@@ -1,0 +1,93 @@
+"""A capture file in memory, and how it is made of its frames."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from helpers.captures.layers import decode
+from helpers.captures.records import Progress
+from helpers.captures.segments import (
+    FRAME,
+    SEGMENT,
+    Columns,
+    as_segments,
+    filled,
+    number_addresses,
+    seconds_since_first,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A capture file in memory.
+
+    `segments`: one row per TCP segment, index `frame` (1-based, as in Wireshark): `time` (seconds since the first
+    frame), `stream` (as Wireshark's `tcp.stream`, which also counts TCP that ICMP quotes), `host` (`client` sent the
+    SYN, `server` answered it, missing where no SYN was captured), `src`, `sport`, `dst`, `dport`, `seq`, `ack` (raw),
+    `flags` (letters of `FSRPAUECN`), `length` (payload bytes on the wire). Where IP carries IP, the innermost addresses
+    count. A TCP header that claims less than 20 bytes belongs to its stream, as in Wireshark, but has no flags and no
+    payload.
+    `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
+    `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
+    `cut`: where and why reading stopped before the end of the file, or None.
+
+    For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
+    `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or
+    1, which end of the stream sent it), `payload_at` and `payload_captured` (where its payload lies in `data`, and how
+    much of it); and beside all frames: `frame_at` and `frame_captured`. `derived`: what modules computed once and keep.
+    """
+
+    path: str
+    segments: pd.DataFrame
+    frames: int
+    skipped: dict
+    start: pd.Timestamp
+    end: float
+    cut: str | None
+    data: np.ndarray = field(repr=False)
+    headers: dict = field(repr=False)
+    derived: dict = field(repr=False, default_factory=dict)
+
+    def payload(self, frame: int) -> bytes:
+        """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
+        row = self.segments.index.get_loc(frame)
+        at, size = self.headers["payload_at"][row], self.headers["payload_captured"][row]
+        return self.data[at:at + size].tobytes()
+
+    def frame_bytes(self, frame: int) -> bytes:
+        """The bytes of one frame (1-based) as they stand in the file, link header included."""
+        if not 1 <= frame <= self.frames:
+            raise IndexError(f"frame {frame}: {self.path} has frames 1 to {self.frames}")
+        at, size = self.headers["frame_at"][frame - 1], self.headers["frame_captured"][frame - 1]
+        return self.data[at:at + size].tobytes()
+
+    # The names before these were public, until all modules use the new ones
+    _data = property(lambda self: self.data)
+    _headers = property(lambda self: self.headers)
+    _derived = property(lambda self: self.derived)
+
+
+def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=None, base=0) -> Capture:
+    """The `Capture` of the frames in `chunks` (as `files.frames` gives them) of `data`.
+
+    `progress` says how far they go, once they have been read. `damage`: what is wrong with the zipped file. `base`: at
+    which byte of the file `data` begins.
+    """
+    frames, columns, addresses, skipped = Columns(FRAME), Columns(SEGMENT), [], Counter()
+    for part in chunks:
+        decoded, numbers, out = decode(data, part, len(frames) + 1)
+        frames.put(part, progress.found)
+        columns.put(decoded, progress.found)
+        addresses.append((len(columns), *numbers))
+        skipped.update(out)
+    frames, columns = frames.whole(), columns.whole()
+    start, seconds = seconds_since_first(filled(frames["time_ns"], frames["timeless"]))
+    segments = as_segments(columns, number_addresses(columns, addresses), seconds[columns["frame"] - 1])
+    headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
+    headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
+    cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
+    return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
+                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers)

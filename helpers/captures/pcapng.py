@@ -1,0 +1,161 @@
+"""pcapng files (draft-ietf-opsawg-pcapng): where their blocks are; `packet_blocks` reads those with frames."""
+
+import struct
+from array import array
+
+import numpy as np
+
+from helpers.captures.errors import CaptureError
+from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, Runs
+
+SECTION_HEADER, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6    # block types
+PACKETS = (ENHANCED_PACKET, SIMPLE_PACKET, OBSOLETE_PACKET)
+NO_PACKETS = {                  # blocks that hold something else, but to which Wireshark gives frame numbers too
+    9: "systemd journal entry",
+    0x204: "system call",       # Sysdig
+    0x216: "system call",
+    0x221: "system call",
+    0xBAD: "custom block",
+    0x40000BAD: "custom block"}
+BYTE_ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
+SMALLEST_BLOCK = 12             # bytes: type, length, and length again
+SMALLEST_PACKET = 32
+MICROSECONDS = 6                # the resolution of a clock that gives none
+CLOCK_RESOLUTION, CLOCK_OFFSET = 9, 14              # options of an interface: if_tsresol, if_tsoffset
+CLOCK_OPTIONS = {CLOCK_RESOLUTION: 1, CLOCK_OFFSET: 8}      # ... and how many bytes they have at least
+
+
+class Sections:
+    """The sections of a pcapng file, each with its own byte order and interfaces.
+
+    By section: `begin`, `base`: how many blocks with frames, and interfaces, stand before it; `big`: whether its byte
+    order is big-endian; `count`: how many interfaces it has.
+    By interface of the file: `before`: how many blocks with frames stand before it, and so can't name it; `link`;
+    `snap`; `resolution` and `offset` (s) of its clock. The last one stands for all that the file does not describe.
+    """
+
+    def __init__(self, sections, interfaces):
+        self.begin, self.base, big = np.frombuffer(sections, np.int64).reshape(-1, 3).T
+        described = np.frombuffer(interfaces, np.int64).reshape(-1, 5).T
+        self.before, self.link, self.snap, self.resolution, self.offset = described
+        self.big, self.count = big > 0, np.diff(self.base, append=len(self.before) - 1)
+
+    def of(self, first: int, last: int):
+        """The sections of the blocks from `first` to `last`: one number where it is the same for all."""
+        one, other = np.searchsorted(self.begin, (first, last), "right") - 1
+        return one if one == other else np.searchsorted(self.begin, np.arange(first, last + 1), "right") - 1
+
+
+class Blocks:
+    """The blocks of a pcapng file, one after the other: `offsets` of those with frames, `sections`, `interfaces`.
+
+    `at`: where the next block begins, when reading has stopped; `size`: what it claims; `order`: the byte order of the
+    last section, None where its header names none; `heads`: the blocks that describe the section and its interfaces.
+    """
+
+    def __init__(self, data):
+        self.data, self.buffer = data, data.data
+        self.offsets, self.sections, self.interfaces = array("q"), array("q"), array("q")
+        self.at, self.size, self.order, self.heads, self._runs = 0, 0, "<", [], {}
+        self._head = struct.Struct("<II").unpack_from
+        while self.at + SMALLEST_BLOCK <= len(data) and self._next():
+            pass
+
+    def _next(self):
+        """Take a block, or a run of packets; False where there is no whole one."""
+        kind, self.size = self._head(self.buffer, self.at)
+        if kind == SECTION_HEADER:
+            self.order = BYTE_ORDERS.get(bytes(self.buffer[self.at + 8:self.at + 12]))
+            if self.order is None:
+                return False
+            self._open_section()
+            kind, self.size = self._head(self.buffer, self.at)
+        if self.size < SMALLEST_BLOCK or self.size & 3 or self.at + self.size > len(self.data):
+            return False
+        if kind == ENHANCED_PACKET and self._take_run():
+            return True
+        self._take(kind)
+        return True
+
+    def _open_section(self):
+        self._head = struct.Struct(self.order + "II").unpack_from
+        self.sections.extend((len(self.offsets), len(self.interfaces) // 5, self.order == ">"))
+        self.heads.clear()
+
+    def _take_run(self):
+        """Take the run of Enhanced Packet Blocks that begins here; False where there is none."""
+        if self.order not in self._runs:
+            self._runs[self.order] = Runs(*_likely_packets(self.data, self.order))
+        begin, self.at = self.at, self._runs[self.order].take(self.at, self.offsets)
+        return self.at > begin
+
+    def _take(self, kind):
+        at, size = self.at, self.size
+        if kind in PACKETS or kind in NO_PACKETS:
+            self.offsets.append(at)
+        elif kind == INTERFACE:
+            self.interfaces.extend((len(self.offsets), *_interface(self.buffer, at, size, self.order)))
+        if kind in (SECTION_HEADER, INTERFACE):
+            self.heads.append(self.data[at:at + size].tobytes())
+        self.at += size
+
+
+def find_blocks(path, data, progress: Progress) -> tuple[np.ndarray, Sections]:
+    """Where the blocks with frames are, and the `Sections` they stand in."""
+    blocks = Blocks(data)
+    if blocks.order is None and not blocks.at:
+        raise CaptureError(path, 8, "the section header has no byte-order magic")
+    if blocks.at < len(data):
+        progress.cut(blocks.at, _why_no_block(len(data) - blocks.at, blocks.order, blocks.size))
+    if not blocks.at:
+        raise CaptureError(path, 0, f"no whole block in the file (byte 0: {progress.cuts[0][1]})")
+    progress.end, progress.head = blocks.at, b"".join(blocks.heads)
+    blocks.interfaces.extend((len(blocks.offsets), -1, 0, 0, 0))
+    return np.frombuffer(blocks.offsets, np.int64), Sections(blocks.sections, blocks.interfaces)
+
+
+def _why_no_block(left, order, size):
+    """Why the last `left` bytes hold no whole block, where one claims `size`."""
+    if left < SMALLEST_BLOCK:
+        return "a block header is cut short"
+    if order is None:
+        return "a section header has no byte-order magic"
+    damaged = size < SMALLEST_BLOCK or size & 3
+    return f"a block claims {size} bytes; the file is damaged from here on" if damaged else "a block is cut short"
+
+
+def _likely_packets(data, order):
+    """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
+    words, begins, ends = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for first in range(0, len(words) - 7, SLAB):
+        begin = np.flatnonzero(words[first:min(first + SLAB, len(words) - 7)] == ENHANCED_PACKET)
+        begin += first
+        size = words[1:][begin]
+        begin *= 4
+        end = begin + size
+        possible = (size >= SMALLEST_PACKET) & (size & 3 == 0) & (end <= len(data))
+        begins.append(begin[possible])
+        ends.append(end[possible])
+    return np.concatenate(begins), np.concatenate(ends)
+
+
+def _interface(buffer, at, size, order):
+    """(link type, snap length, resolution of the clock, its offset in s) of an Interface Description Block."""
+    link, snap = struct.unpack_from(order + "HxxI", buffer, at + 8) if size >= 20 else (-1, 0)
+    places = _options(buffer, at + 16, at + size - 4, order, CLOCK_OPTIONS)
+    resolution = buffer[places[CLOCK_RESOLUTION]] if CLOCK_RESOLUTION in places else MICROSECONDS
+    offset = struct.unpack_from(order + "q", buffer, places[CLOCK_OFFSET])[0] if CLOCK_OFFSET in places else 0
+    return link, snap, resolution, offset
+
+
+def _options(buffer, at, end, order, lengths):
+    """Where the value of the first option of each code begins; `lengths`: how many bytes it has at least, by code."""
+    found = {}
+    while at + 4 <= end:
+        code, length = struct.unpack_from(order + "HH", buffer, at)
+        if code == 0 or at + 4 + length > end:
+            break
+        if length >= lengths.get(code, LARGEST_FRAME):
+            found.setdefault(code, at + 4)
+        at += 4 + (length + 3) // 4 * 4
+    return found

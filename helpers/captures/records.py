@@ -1,0 +1,73 @@
+"""Records of a file, found and read many at once; and how far the file has been read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+CHUNK = 1 << 16     # frames decoded at a time: their columns fit a processor's cache
+SLAB = 1 << 22      # bytes of the file searched at a time
+LARGEST_FRAME = 1 << 18     # bytes; what claims more is damaged, as in Wireshark (WTAP_MAX_PACKET_SIZE_STANDARD)
+
+
+@dataclass
+class Progress:
+    """How far the frames of some bytes have been read: as far as byte `end`; `cuts`: where and why no further.
+
+    `found`: how many frames there are, at most, as far as has been seen. `before`: how many frames the file has before
+    these bytes. `head`: the bytes that the rest of the file needs before it to be read: the file's header, or the
+    header of the section and its interfaces.
+    """
+
+    found: int = 0
+    before: int = 0
+    end: int = 0
+    cuts: list = field(default_factory=list)
+    head: bytes = b""
+
+    def cut(self, at: int, reason: str) -> None:
+        """Say that reading stops at byte `at`, and why."""
+        self.cuts.append((at, reason))
+
+
+def structures(data, at, dtype) -> np.ndarray:
+    """The structures of type `dtype` that begin at each of the positions `at`."""
+    if not len(at):
+        return np.empty(0, dtype)
+    everywhere = np.ndarray(len(data) - dtype.itemsize + 1, f"V{dtype.itemsize}", data, strides=(1,))
+    return everywhere[at].view(dtype)
+
+
+def distinct(values) -> np.ndarray:
+    """The values that occur, each once."""
+    return values[:1] if (values == values[:1]).all() else np.unique(values)
+
+
+def chunks(offsets) -> Iterator[np.ndarray]:
+    """`offsets` in parts of `CHUNK`; at least one part, maybe empty."""
+    return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
+
+
+class Runs:
+    """Runs of records, each of which begins where the one before ends, found in the whole file at once.
+
+    `begins`, `ends`: where a record may begin, in order, and where it would end. It is a guess: where it is wrong, runs
+    are short. A run is taken only from where a record is known to begin.
+    """
+
+    def __init__(self, begins, ends):
+        followed = np.ones(len(begins), bool)
+        loose = np.flatnonzero(ends[:-1] != begins[1:])
+        followed[loose] = begins[np.minimum(np.searchsorted(begins, ends[loose]), len(begins) - 1)] == ends[loose]
+        self.begins, self.ends = (begins, ends) if followed.all() else (begins[followed], ends[followed])
+        self.breaks = np.flatnonzero(self.ends[:-1] != self.begins[1:])
+
+    def take(self, at: int, offsets) -> int:
+        """Add to `offsets` the run that begins at `at`, and return where it ends: `at` where there is none."""
+        row = int(np.searchsorted(self.begins, at))
+        if row == len(self.begins) or self.begins[row] != at:
+            return at
+        place = np.searchsorted(self.breaks, row)
+        last = int(self.breaks[place]) if place < len(self.breaks) else len(self.begins) - 1
+        offsets.frombytes(self.begins[row:last + 1].view(np.uint8))
+        return int(self.ends[last])

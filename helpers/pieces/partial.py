@@ -1,0 +1,129 @@
+"""What is known of the connections in one piece of a capture, and in neighbouring pieces together."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.captures import Capture, as_segments, read_pieces
+from helpers.flow import flows
+from helpers.pieces.deciding import decide
+
+PIECE, FIRST = 64 << 20, 1 << 16
+NUMBERS = ("time_ns", "sport", "dport", "seq", "ack", "flags", "length", "window", "scale", "weight", "probes",
+           "number")
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What is known of a part of a capture: `rows`, the segments that decide (in order), and what was counted.
+
+    `rows` has the columns `NUMBERS`, `src`, `dst`, and `payload` where that was asked for. A row may stand for others
+    that were left out: `weight` of them, itself included, may turn out to be keep-alive probes, and `probes` are
+    known to be. `number`: of its stream, where that has one already. `start`, `end`: time of the first frame and of
+    the latest one, in ns since 1970; None where there is none. `cuts`: where and why reading stopped before the end
+    of a file.
+    """
+
+    rows: pd.DataFrame
+    frames: int
+    skipped: Counter
+    start: int | None
+    end: int | None
+    cuts: tuple = ()
+
+
+def partials(paths: Sequence | str | PathLike, piece: int, payload: bool) -> Iterator[Partial]:
+    """Yield the `Partial` of each piece of `piece` bytes of each capture, in order of time."""
+    for path in in_time(paths):
+        for capture in read_pieces(path, piece):
+            yield summarise(capture, payload)
+
+
+def in_time(paths: Sequence | str | PathLike) -> list:
+    """The captures in the order of their first frames; one without a frame stands at the end."""
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if len(paths) < 2:
+        return paths
+    first = {path: next(read_pieces(path, FIRST)) for path in paths}
+    return sorted(paths, key=lambda path: (not first[path].frames, first[path].start))
+
+
+def summarise_file(path: str | PathLike, payload: bool = False) -> Partial:
+    """The `Partial` of one capture file, read piece by piece."""
+    return reduce(merge, partials([path], PIECE, payload))
+
+
+def summarise(capture: Capture, payload: bool = False) -> Partial:
+    """The `Partial` of a `Capture`; with `payload` every segment that has any is kept."""
+    segments, headers = capture.segments, capture._headers
+    start = capture.start.value
+    rows = segments[["src", "sport", "dst", "dport", "seq", "ack", "length"]].reset_index(drop=True)
+    rows = rows.assign(**{name: headers[name] for name in ("flags", "window", "scale")}, weight=1, probes=0, number=-1,
+                       time_ns=start + np.rint(segments["time"].to_numpy() * 1e9).astype(np.int64))
+    if payload:
+        data = capture._data
+        rows["payload"] = [data[at:at + size].tobytes() for at, size in zip(
+            headers["payload_at"].tolist(), headers["payload_captured"].tolist())]
+    partial = Partial(rows, capture.frames, Counter(capture.skipped), start if capture.frames else None,
+                      start + round(capture.end * 1e9) if capture.frames else None,
+                      (f"{capture.path}: {capture.cut}",) if capture.cut else ())
+    return _thinned(partial, capture)
+
+
+def merge(*parts: Partial) -> Partial:
+    """What is known of neighbouring parts together; associative, so any grouping of neighbours gives the same."""
+    partial = joined(parts)
+    return _thinned(partial, capture_of(partial))
+
+
+def joined(parts: Sequence[Partial]) -> Partial:
+    """The same as `merge`, with every row of every part."""
+    columns = [part.rows[name] for part in parts for name in ("src", "dst")]
+    addresses = pd.api.types.union_categoricals(columns, ignore_order=True, sort_categories=True).categories
+    rows = pd.concat([part.rows.assign(**{
+        name: part.rows[name].cat.set_categories(addresses) for name in ("src", "dst")}) for part in parts],
+        ignore_index=True)
+    starts, ends = ([getattr(part, name) for part in parts if getattr(part, name) is not None]
+                    for name in ("start", "end"))
+    return Partial(
+        rows, sum(part.frames for part in parts), sum((part.skipped for part in parts), Counter()),
+        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in parts), ()))
+
+
+def capture_of(partial: Partial) -> Capture:
+    """A `Capture` of the rows, with the clock of the whole; its headers have `weight` and `probes` of each row."""
+    rows, start = partial.rows, partial.start or 0
+    columns = {name: rows[name].to_numpy() for name in NUMBERS}
+    columns |= {name: rows[name].cat.codes.to_numpy().astype(np.int64) for name in ("src", "dst")}
+    columns["frame"] = np.arange(1, len(rows) + 1)
+    segments = as_segments(columns, rows["src"].cat.categories, (columns["time_ns"] - start) / 1e9)
+    texts = rows["payload"].tolist() if "payload" in rows else []
+    sizes = np.array([len(text) for text in texts], np.int64) if texts else np.zeros(len(rows), np.int64)
+    headers = {name: columns[name] for name in ("flags", "window", "scale", "weight", "probes")}
+    headers |= {"side": segments.pop("side").to_numpy(), "payload_captured": sizes,
+                "payload_at": np.cumsum(sizes) - sizes}
+    end = ((partial.end or 0) - start) / 1e9
+    return Capture("pieces", segments, len(rows), dict(partial.skipped), pd.Timestamp(start, unit="ns", tz="UTC"), end,
+                   "; ".join(partial.cuts) or None, np.frombuffer(b"".join(texts), np.uint8), headers)
+
+
+def _thinned(partial: Partial, capture: Capture) -> Partial:
+    """The same knowledge in fewer rows: those that no table needs, whatever comes before or after, are left out.
+
+    `capture`: the `Capture` of the rows.
+    """
+    if not len(partial.rows):
+        return partial
+    weight, probes = (partial.rows[name].to_numpy().copy() for name in ("weight", "probes"))
+    kept = np.zeros(len(weight), bool)
+    for flow in flows(capture):
+        kept[flow.row], weight[flow.row], probes[flow.row] = decide(flow, weight[flow.row], probes[flow.row])
+    if "payload" in partial.rows:
+        kept |= partial.rows["length"].to_numpy() > 0
+    return replace(partial, rows=partial.rows.assign(weight=weight, probes=probes)[kept].reset_index(drop=True))

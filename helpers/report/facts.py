@@ -1,0 +1,171 @@
+"""What is said of a capture: its tables, counted by server, by end and by pair of endpoints.
+
+They serve a notebook too: `incident = Incident(merge_captures(paths))`, then `facts(incident)`, `by_server`, and so on.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from helpers.captures import Capture
+from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at
+from helpers.exchanges import exchanges
+from helpers.states import count, states
+
+CANNOT_TELL = "cannot tell"
+TALLIES = {"ending": ("", ("fin", "reset", "open")), "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
+           "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
+HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
+LONGEST_TABLE, LONGEST_TEXT = 200, 120
+KINDS = {"forgotten": "left in FIN_WAIT_2 until it was forgotten", "reset": "ended by a reset",
+         "both": "closed by both ends at once", "waiting": "half closed when the capture ended",
+         "no data": "without data", "probed": "kept alive by probes", "closed": "closed by FINs",
+         "open": "no end seen"}
+
+
+class Incident:
+    """The tables of a capture, each computed once when first asked for."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture, self.segments = capture, capture.segments
+
+    @cached_property
+    def connections(self) -> pd.DataFrame:
+        return connections(self.capture)
+
+    @cached_property
+    def exchanges(self) -> pd.DataFrame:
+        return exchanges(self.capture)
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        return states(self.capture)
+
+
+def visible(text: object, longest: int = LONGEST_TEXT) -> str:
+    """`text` fit for a terminal: what can't be printed, or turns the writing round, escaped; cut if long."""
+    text = str(text)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
+    return shown + "…" * (len(text) > longest)
+
+
+def facts(incident: Incident) -> pd.Series:
+    """What was read, as texts: file, begin, duration, frames, segments, what was skipped, where cut, frames dropped."""
+    capture = incident.capture
+    skipped = pd.Series(capture.skipped, dtype="int64").sort_values(ascending=False)
+    skipped = ", ".join(f"{number:,} {reason}" for reason, number in skipped.items())
+    return pd.Series({
+        "file": visible(capture.path, 1000),
+        "begins": capture.start.strftime("%Y-%m-%d %H:%M:%S.%f UTC") if capture.frames else "no frames",
+        "lasts": f"{capture.end:,.3f} s ({timedelta(seconds=round(capture.end))})",
+        "frames": f"{capture.frames:,}", "TCP segments": f"{len(capture.segments):,}",
+        "skipped": visible(skipped, 1000) if skipped else "nothing",
+        "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no",
+        "dropped": _dropped(capture)})
+
+
+def _dropped(capture):
+    """What the file says of frames that the capture missed."""
+    if capture.dropped is None:
+        return "the file does not say"
+    return f"{capture.dropped:,} frames: what is missing may have been among them" if capture.dropped else "none"
+
+
+def by_server(incident: Incident) -> pd.DataFrame:
+    """How many connections each server (`address:port`) had, and what became of them; most connections first.
+
+    Columns: `connections`; `fin`, `reset`, `open` (how they ended); `first_client`, `first_server`,
+    `first_both`, `first_cannot_tell` (who closed first); `time_wait_client`, ... `_none`, `_cannot_tell`;
+    `keepalive_probes`; `requests`; `asked` (connections with a request), `no_data`, `unread` (those with data
+    that hold no request that can be read). Those without a captured SYN are in the row `cannot tell`.
+    """
+    table = incident.connections
+    asked = incident.exchanges.groupby("stream").size().reindex(table.index, fill_value=0)
+    data = end_events(incident.capture)["bytes"].groupby("stream").sum() > 0
+    counted = pd.DataFrame({"connections": 1}, table.index)
+    for column, (prefix, values) in TALLIES.items():
+        for value in values:
+            counted[prefix + value] = table[column].fillna("cannot_tell") == value
+    counted = counted.assign(keepalive_probes=table["keepalive_probes"], requests=asked, asked=asked > 0,
+                             no_data=~data & table["server"].notna(), unread=data & (asked == 0))
+    counted = counted.astype("int64")
+    servers = counted.groupby(table["server"].fillna(CANNOT_TELL)).sum()
+    return servers.sort_values("connections", ascending=False, kind="stable")
+
+
+def left_behind(incident: Incident) -> pd.DataFrame:
+    """The ends in CLOSE_WAIT or FIN_WAIT_2 when the capture ended, by `state`, `host` and `address`.
+
+    Columns: `sockets`, `longest` (seconds that the oldest has been there).
+    """
+    end, stays = incident.capture.end, incident.states
+    over = (stays["until"] <= end).fillna(False)
+    now = stays[stays["state"].isin(HALF_CLOSED) & (stays["since"] <= end) & ~over]
+    now = now.assign(address=_address(now["local"]), host=now["host"].fillna(CANNOT_TELL),
+                     longest=end - now["since"])
+    groups = now.groupby(["state", "host", "address"])["longest"]
+    return groups.agg(sockets="size", longest="max").reset_index()
+
+
+def peaks(incident: Incident) -> pd.DataFrame:
+    """The most sockets in TIME_WAIT at once, by `address` and `host`: `peak`, `time` (s, first reached).
+
+    Only the `LONGEST_TABLE` ends with most TIME_WAITs in all are counted.
+    """
+    waits = incident.states[incident.states["state"] == "TIME_WAIT"]
+    waits = waits.assign(address=_address(waits["local"]), host=waits["host"].fillna(CANNOT_TELL))
+    rows = []
+    for address, host in waits.value_counts(["address", "host"]).head(LONGEST_TABLE).index:
+        curve = count(waits[waits["address"] == address], "TIME_WAIT", host)
+        rows.append((address, host, int(curve.max()), float(curve.idxmax())))
+    table = pd.DataFrame(rows, columns=["address", "host", "peak", "time"])
+    return table.sort_values("peak", ascending=False, kind="stable", ignore_index=True)
+
+
+def reuse(incident: Incident) -> pd.DataFrame:
+    """The pairs of endpoints with more than one connection: `one`, `other`, `connections`, `soonest`.
+
+    `soonest`: seconds from the end of a connection to the next SYN, the least; `<NA>` where there is no end.
+    """
+    table, local = incident.connections, end_events(incident.capture)["local"].unstack("end").astype(object)
+    pair = [local.min(axis=1), local.max(axis=1)]
+    gap = (table["opened"] - table["closed"].groupby(pair).shift()).astype("Float64")
+    again = gap.groupby(pair).agg(connections="size", soonest="min").rename_axis(["one", "other"])
+    again = again[again["connections"] > 1].sort_values("connections", ascending=False, kind="stable")
+    return again.reset_index()
+
+
+def forgotten(incident: Incident) -> pd.Index:
+    """The streams an end of which waited in FIN_WAIT_2 for a FIN, in vain, until its kernel forgot it."""
+    ends = end_events(incident.capture)
+    moment = forgotten_at(ends, FIN_TIMEOUT)
+    given_up = ends["active"] & ~ends["doubtful"] & ends["peer_fin"].isna() & (moment <= incident.capture.end)
+    given_up &= ~(ends["reset"] <= moment)
+    return ends.index.get_level_values("stream")[given_up].unique()
+
+
+def remarkable(incident: Incident) -> pd.Series:
+    """What is most worth a look in each connection (the first of `KINDS` that fits), each kind in turn."""
+    table, stays, end = incident.connections, incident.states, incident.capture.end
+    last = stays.drop_duplicates(["stream", "local"], keep="last")
+    left = last[last["state"].isin(HALF_CLOSED) & ~(last["until"] <= end).fillna(False)]
+    is_kind = [table.index.isin(forgotten(incident)), table["ending"] == "reset", table["closer"] == "both",
+               table.index.isin(left["stream"]), table["client_bytes"] + table["server_bytes"] == 0,
+               table["keepalive_probes"] > 0, table["ending"] == "fin"]
+    is_kind = [np.asarray(pd.array(rows, "boolean").fillna(False), bool) for rows in is_kind]
+    kinds = pd.Series(np.select(is_kind, list(KINDS)[:-1], "open"), table.index, dtype="str", name="kind")
+    order = pd.DataFrame({"turn": kinds.groupby(kinds).cumcount(), "rank": kinds.map(list(KINDS).index)})
+    return kinds[order.sort_values(["turn", "rank"], kind="stable").index]
+
+
+def endpoints(incident: Incident) -> pd.DataFrame:
+    """The connections, with ` ?` behind `client` and `server` where no SYN says which is which."""
+    local = end_events(incident.capture)["local"].unstack("end")
+    return incident.connections.assign(**{
+        host: incident.connections[host].fillna(local[host] + " ?") for host in HOSTS})
+
+
+def _address(sockets):
+    return sockets.str.rpartition(":")[0] if len(sockets) else sockets

@@ -1,0 +1,87 @@
+"""The report as one HTML page that needs nothing but itself: no script, no other file, no host."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.report.facts import (
+    CANNOT_TELL,
+    LONGEST_TABLE,
+    LONGEST_TEXT,
+    Incident,
+    by_server,
+    endpoints,
+    facts,
+    visible,
+)
+from helpers.report.terminal import ASSUMED, MOST_SERVERS, NO_TCP, blocks, findings, outcome
+
+FOLDER = Path(__file__).resolve().parent
+CONNECTIONS = {"client": "client", "server": "server", "ending": "ending", "closer": "closed first by",
+               "time_wait": "TIME_WAIT at", "requests": "requests", "keepalive_probes": "probes",
+               "opened": "opened (s)", "closed": "closed (s)", "client_bytes": "client bytes",
+               "server_bytes": "server bytes"}
+EXCHANGES = {"nth": "nth on it", "method": "method", "target": "target", "status": "status",
+             "framing": "end known by", "requested": "requested (s)", "answered": "answered (s)",
+             "finished": "finished (s)", "response_bytes": "bytes"}
+
+
+def page(incident: Incident) -> str:
+    """The report as HTML. Text from the capture is escaped by the template, and unprintable characters before it."""
+    from jinja2 import Environment, FileSystemLoader
+
+    template = Environment(loader=FileSystemLoader(FOLDER), autoescape=True).get_template("page.html.j2")
+    return template.render(
+        name=visible(incident.capture.path, 80), css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        read=table(facts(incident).rename("").to_frame(), "What was read", False, 1000), **_parts(incident)) + "\n"
+
+
+def _parts(incident):
+    """What the template shows where there are segments; `nothing` says why there is no more."""
+    if not len(incident.segments):
+        return {"nothing": NO_TCP}
+    from helpers.report.pictures import pictures
+
+    told = [visible(line, 1000) for line in findings(incident)]
+    return {"findings": told, "assumed": ASSUMED, "servers": _servers(incident), "figures": list(pictures(incident)),
+            "connections": connections_table(incident), "exchanges": _exchanges(incident)}
+
+
+def table(rows: pd.DataFrame, caption: str, header: bool = True, longest: int = LONGEST_TEXT) -> dict:
+    """`rows` for the template: `caption`, `head` and `rows`, cut after `LONGEST_TABLE` of them."""
+    if len(rows) > LONGEST_TABLE:
+        caption += f". The first {LONGEST_TABLE} of {len(rows):,} rows"
+    numeric = [pd.api.types.is_numeric_dtype(rows[name]) for name in rows]
+    names = [rows.index.name or "", *rows.columns] if header else []
+    return {"caption": visible(caption, 1000), "head": list(zip(map(visible, names), [False, *numeric])),
+            "rows": [(visible(index, 1000), [_cell(value, right, longest) for value, right in zip(values, numeric)])
+                     for index, *values in rows.head(LONGEST_TABLE).itertuples(name=None)]}
+
+
+def _cell(value, right, longest):
+    """The text of a cell, and its class: `number`, `long` or none."""
+    text = "–" if pd.isna(value) else f"{value:,.3f}" if isinstance(value, float) else \
+        f"{value:,}" if isinstance(value, int) else visible(value, longest)
+    return text, "number" if right else "long" * (len(text) > 40)
+
+
+def _servers(incident):
+    rows = dict(blocks(by_server(incident)))
+    return table(pd.DataFrame([outcome(row) for row in rows.values()], pd.Index(rows, name="server")),
+                 f"Connections by server, at most the {MOST_SERVERS} servers with most of them")
+
+
+def connections_table(incident: Incident) -> dict:
+    """The table of connections for the template; the role of an end without a SYN has a question mark."""
+    rows = endpoints(incident)
+    asked = incident.exchanges.groupby("stream").size().reindex(rows.index, fill_value=0)
+    rows = rows.assign(requests=asked, closer=rows["closer"].fillna(CANNOT_TELL),
+                       time_wait=rows["time_wait"].fillna(CANNOT_TELL))
+    return table(rows[list(CONNECTIONS)].rename(columns=CONNECTIONS), "Connections, in order of their first segment")
+
+
+def _exchanges(incident):
+    if not len(incident.exchanges):
+        return None
+    rows = incident.exchanges.set_index("stream")[list(EXCHANGES)].rename(columns=EXCHANGES)
+    return table(rows, "HTTP exchanges, each with its connection (stream)")

@@ -1,0 +1,91 @@
+"""The report as text for a terminal."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pandas as pd
+
+from helpers.connections import FIN_TIMEOUT
+from helpers.report.facts import (
+    CANNOT_TELL,
+    TALLIES,
+    Incident,
+    by_server,
+    facts,
+    forgotten,
+    left_behind,
+    peaks,
+    reuse,
+)
+from helpers.states import TIME_WAIT
+
+MOST_SERVERS = 20
+ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
+           f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began, or ended, "
+           "in the middle of the connection.")
+NO_TCP = "No TCP segments in this capture: nothing to say about connections."
+
+
+def outcome(row: pd.Series) -> dict[str, str]:
+    """What became of the connections that a row of `by_server` counts: texts by what they tell."""
+    each = row["requests"] / max(row["asked"], 1)
+    asked = f"{row['requests']:,} on {many(row['asked'], 'connection')}, {each:.1f} each"
+    idle = {"without data": row["no_data"], "with data but no HTTP/1 request that can be read": row["unread"],
+            CANNOT_TELL: row["connections"] - row[["asked", "no_data", "unread"]].sum()}
+    return {"connections": f"{row['connections']:,}", "ended by": _tally(row, "ending"),
+            "closed first by": _tally(row, "closer"), "TIME_WAIT at": _tally(row, "time_wait"),
+            "requests": asked if row["requests"] else "none",
+            "no request": ", ".join(f"{text} {many:,}" for text, many in idle.items() if many) or "none",
+            "keep-alive probes": f"{row['keepalive_probes']:,}"}
+
+
+def _tally(row, column):
+    prefix, values = TALLIES[column]
+    counted = {value.replace("_", " "): row[prefix + value] for value in values}
+    return ", ".join(f"{value} {number:,}" for value, number in counted.items() if number)
+
+
+def findings(incident: Incident) -> list[str]:
+    """What stands out, as sentences: ends half closed or forgotten, peaks of TIME_WAIT, reuse."""
+    left, most, again = left_behind(incident), peaks(incident), reuse(incident)
+    told = [f"Still in {row.state} at the end: {many(row.sockets, 'socket')} at {row.address} ({row.host}), "
+            f"the longest for {row.longest:,.1f} s" for row in left.head(MOST_SERVERS).itertuples()]
+    told = told or ["Still in CLOSE_WAIT or FIN_WAIT_2 at the end: no socket seen"]
+    told += [f"In FIN_WAIT_2 until forgotten, in vain: {many(len(forgotten(incident)), 'connection')}"]
+    told += [f"Most in TIME_WAIT at {row.address} ({row.host}): {row.peak:,}, first at {row.time:,.3f} s "
+             f"({_clock(incident, row.time)})" for row in most.head(MOST_SERVERS).itertuples()]
+    told += [] if len(most) else ["Most in TIME_WAIT: no socket was seen to reach it"]
+    soonest = again["soonest"].min()
+    by = f", by {again['connections'].sum():,} connections" if len(again) else ""
+    after = f", the soonest {soonest:.3f} s after the end of the one before" if pd.notna(soonest) else ""
+    return [*told, f"4-tuples used again: {len(again):,}{by}{after}"]
+
+
+def summary(incident: Incident) -> str:
+    """The whole report as text for a terminal."""
+    lines = [f"{name:<14}{text}" for name, text in facts(incident).items()]
+    servers = by_server(incident)
+    if not len(servers):
+        return "\n".join([*lines, "", NO_TCP])
+    for name, row in blocks(servers):
+        lines += ["", name] + [f"  {what:<18}{text}" for what, text in outcome(row).items()]
+    if len(servers) > MOST_SERVERS:
+        lines += ["", f"… and {len(servers) - MOST_SERVERS:,} more servers"]
+    return "\n".join([*lines, "", *findings(incident), "", ASSUMED])
+
+
+def blocks(servers: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """(heading, counts) of all servers together, where there are several, and of each of the first."""
+    if len(servers) > 1:
+        yield "All connections", servers.sum()
+    for name, row in servers.head(MOST_SERVERS).iterrows():
+        yield "Server: cannot tell (no SYN captured)" if name == CANNOT_TELL else f"Server {name}", row
+
+
+def many(number: int, noun: str) -> str:
+    """`number` and `noun`, in the plural where it needs one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _clock(incident, seconds):
+    return (incident.capture.start.to_pydatetime(warn=False) + timedelta(seconds=seconds)).strftime("%H:%M:%S UTC")

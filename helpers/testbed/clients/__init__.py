@@ -1,0 +1,1 @@
+"""Who asks: Chromium, Firefox, and the rules of 2018, replayed."""

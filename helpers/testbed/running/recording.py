@@ -1,0 +1,186 @@
+"""One experiment, recorded from its first frame to its last socket: runs in namespaces of its own."""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from helpers.testbed.clients.chromium import Chromium
+from helpers.testbed.clients.firefox import Firefox
+from helpers.testbed.clients.replay import Replay
+from helpers.testbed.experiments.pages import Fetch
+from helpers.testbed.hosts import network
+from helpers.testbed.servers import nginx
+from helpers.testbed.servers.page import write_page
+from helpers.testbed.witnesses import dumpcap
+from helpers.testbed.witnesses.sampler import PERIOD
+
+WORKSHOP = Path("/run/testbed")
+LONGEST_GAP = 0.35
+BEFORE, AFTER = 1, 1
+STREAMED, SLOWLY = 15_600, 8_000
+SOCKET_COLUMNS = ("host", "local", "peer", "state", "first_seen", "last_seen")
+
+
+class Unclean(Exception):
+    """The recording has a hole: a lost frame or a late sample. Worth another try."""
+
+
+class Timeline(list):
+    """What the testbed did and when: `time` (UNIX seconds), `action`."""
+
+    def note(self, action):
+        self.append({"time": round(time.time(), 6), "action": action})
+
+
+def record(experiment, folder, say):
+    """Record `experiment` into `folder`. `say`: called with a word whenever something has been reached."""
+    network.build()
+    prepare_workshop()
+    page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
+    write_page(WORKSHOP / "other", 0)
+    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" if experiment.streamed else ""
+    server = nginx.Nginx(WORKSHOP / "nginx", {80: (WORKSHOP / "page", f"{experiment.keepalive_timeout}{slowly}"),
+                                              8080: (WORKSHOP / "other", 0)})
+    client, timeline, watch = _client(experiment), Timeline(), Watch(folder)
+    timeline.note("capture started")
+    _let_it_happen(experiment, client, timeline, say)
+    server.close()
+    frames, sampled = watch.close()
+    timeline.note("capture stopped")
+    write_table(folder / "sockets.csv", SOCKET_COLUMNS, stays(sampled))
+    write_table(folder / "requests.csv", nginx.REQUEST_COLUMNS, [
+        [request[name] for name in nginx.REQUEST_COLUMNS] for request in server.requests()])
+    if (log := client.log()) is not None:
+        write_json(folder / "browser.json", log)
+    write_json(folder / "experiment.json", about(experiment, client, page, sampled, timeline, frames))
+
+
+class Watch:
+    """Looks at the wire, where `host` is, and at the sockets of both hosts, from its making until `close`."""
+
+    def __init__(self, folder, host="client"):
+        self._file = folder / "capture.pcapng"
+        self._capture = dumpcap.Dumpcap(self._file, host=host)
+        self._samplers = {host: subprocess.Popen(network.on(
+            host, sys.executable, "-m", "helpers.testbed.witnesses.sampler", WORKSHOP / f"{host}.json"))
+            for host in network.ADDRESSES}
+
+    def close(self):
+        """How many frames there were, and by host what was sampled; `Unclean` where there is a hole."""
+        sampled = {host: self._result(host) for host in self._samplers}
+        frames, lost = self._capture.close()
+        self._file.chmod(0o644)
+        if lost:
+            raise Unclean(f"dumpcap lost {lost} frames")
+        for host, result in sampled.items():
+            if (gap := result["sampling"]["longest_gap"]) > LONGEST_GAP:
+                raise Unclean(f"the samples on {host} have a gap of {gap:.2f} s")
+        return frames, sampled
+
+    def _result(self, host):
+        self._samplers[host].terminate()
+        if self._samplers[host].wait(10):
+            raise OSError(f"the sampler on {host} failed")
+        return json.loads((WORKSHOP / f"{host}.json").read_text())
+
+
+def _client(experiment):
+    folder = WORKSHOP / "client"
+    if experiment.client == "chromium":
+        return Chromium(folder, experiment.incognito)
+    return {"replay": Replay, "firefox": Firefox}[experiment.client](folder)
+
+
+def _let_it_happen(experiment, client, timeline, say):
+    """Start the client, make its visits, wait until the last socket is gone, end the client."""
+    client.start()
+    timeline.note(f"{client.program} started")
+    time.sleep(BEFORE)
+    make_visits(experiment, client, timeline, say)
+    wait_for_last_socket(timeline[-1]["time"] + experiment.limit)
+    timeline.note("last socket gone")
+    time.sleep(AFTER)
+    client.close()
+    timeline.note(f"{client.program} closed")
+    time.sleep(AFTER)
+
+
+def prepare_workshop():
+    """The folder in memory for all that isn't kept; it vanishes with the namespaces."""
+    for name in ("home", "tmp"):
+        (WORKSHOP / name).mkdir(parents=True)
+    os.environ.update(HOME=str(WORKSHOP / "home"), TMPDIR=str(WORKSHOP / "tmp"), LANG="C.UTF-8")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"):
+        os.environ.pop(name, None)
+
+
+def make_visits(experiment, client, timeline, say):
+    """Make the visits of `experiment` in time."""
+    begun = time.monotonic()
+    for number, visit in enumerate(experiment.visits):
+        time.sleep(max(0, begun + visit.at - time.monotonic()))
+        url = f"http://{network.ADDRESSES['server']}{'' if visit.port == 80 else f':{visit.port}'}/"
+        action = "fetch" if isinstance(visit, Fetch) else "visit"
+        timeline.note(f"{action} {url}")
+        getattr(client, action)(url)
+        timeline.note("loaded")
+        if number == 0:
+            time.sleep(AFTER)
+            say("loaded")
+
+
+def wait_for_last_socket(until):
+    """Return when neither host has a socket left; an error at UNIX time `until`."""
+    while left := [(host, *row) for host in network.ADDRESSES for row in network.sockets(host)]:
+        if time.time() > until:
+            raise TimeoutError(f"sockets are still there: {left}")
+        time.sleep(0.5)
+
+
+def stays(sampled):
+    """The rows of `sockets.csv`, from what was sampled by host."""
+    rows = [(host, *stay) for host, result in sampled.items() for stay in result["stays"]]
+    rows.sort(key=lambda row: (row[4], row))
+    return [(*row[:4], f"{row[4]:.6f}", f"{row[5]:.6f}") for row in rows]
+
+
+def write_table(file, columns, rows):
+    """Write `rows` under `columns` as CSV."""
+    with open(file, "w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerows([columns, *rows])
+
+
+def write_json(file, content):
+    """Write `content` as JSON that people can read."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def about(experiment, client, page, sampled, timeline, frames):
+    """What `experiment.json` says of an experiment with nginx."""
+    images = {name: size for name, size in page.items() if name.startswith("image")}
+    return {
+        "name": experiment.name, "title": experiment.title,
+        "article": experiment.article, "about": experiment.about,
+        "recorded": datetime.fromtimestamp(timeline[0]["time"], timezone.utc).isoformat(timespec="seconds"),
+        "page": {"html_bytes": page["index.html"], "favicon_bytes": page["favicon.ico"],
+                 "images": [{"path": f"/{name}", "bytes": size} for name, size in images.items()]},
+        "server": {"program": "nginx", "settings": {"keepalive_timeout": experiment.keepalive_timeout},
+                   "other_ports": {"8080": {"images": 0, "keepalive_timeout": 0}}},
+        "client": {"program": client.program, "start": "warm", "flags": list(client.flags)},
+        "addresses": network.ADDRESSES,
+        "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
+        "sampling": {"period": PERIOD, **{host: result["sampling"] for host, result in sampled.items()}},
+        "timeline": timeline,
+        "kernel": network.kernel_settings(),
+        "versions": {
+            "kernel": platform.release(), "nginx": nginx.version(),
+            **({client.program: client.version()} if client.version() else {}),
+            "dumpcap": dumpcap.version(), "python": platform.python_version(),
+            "ss": network.run("client", "ss", "-V").split()[-1].removeprefix("iproute2-")}}

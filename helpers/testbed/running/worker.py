@@ -1,0 +1,55 @@
+"""A worker process: does one task in namespaces of its own, told what by a pickle on standard input.
+
+It says how far it is in lines on standard output. Standard input is its leash: when that is closed, it ends
+at once, and as the first process of its PID namespace it takes every process that it started, and so every
+namespace, with it.
+"""
+
+import importlib
+import os
+import pickle
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from helpers.testbed.running.recording import Unclean
+
+UNCLEAN = 3
+
+
+def main():
+    task, folder = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_leash, daemon=True).start()
+    try:
+        do(task, Path(folder))
+    except Unclean as hole:
+        _say(str(hole))
+        return UNCLEAN
+    except OSError as trouble:
+        _say(str(trouble))
+        return 1
+    except Exception as bug:
+        traceback.print_exc()
+        _say(f"{type(bug).__name__}: {bug}")
+        return 1
+    return 0
+
+
+def do(task, folder):
+    """Do `task` into `folder`."""
+    importlib.import_module(task.recorder).record(task, folder, _say)
+
+
+def _leash():
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+def _say(line):
+    print(" ".join(line.split()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

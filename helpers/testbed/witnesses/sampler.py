@@ -1,0 +1,68 @@
+"""What `ss` says here five times a second: `python -m helpers.testbed.witnesses.sampler FILE`, until SIGTERM."""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+from helpers.testbed.hosts.network import SOCKETS, parse_sockets
+
+PERIOD = 0.2
+
+
+class Stays:
+    """The stays of sockets in states, from one listing after the other.
+
+    `first_seen` is just after the first listing that had it, `last_seen` just before the last one: it had
+    begun by `first_seen` and hadn't ended at `last_seen` (UNIX time).
+    """
+
+    def __init__(self):
+        self.ended, self.present = [], {}
+
+    def add(self, before, sockets, after):
+        self.present, earlier = {
+            socket: [self.present.get(socket, (after, None))[0], before] for socket in sockets}, self.present
+        self.ended += [(*socket, *earlier[socket]) for socket in earlier.keys() - self.present.keys()]
+
+    def all(self):
+        """All stays so far as (local, peer, state, first_seen, last_seen), in order of first_seen."""
+        here = [(*socket, *seen) for socket, seen in self.present.items()]
+        return sorted(self.ended + here, key=lambda stay: stay[3])
+
+
+def sample():
+    """Sample until SIGTERM; return the stays and how regular the samples were."""
+    stays, times, stopped = Stays(), [], []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    due = time.monotonic()
+    while not stopped:
+        before = time.time()
+        listing = subprocess.run(SOCKETS, stdout=subprocess.PIPE, text=True, check=True).stdout
+        stays.add(before, parse_sockets(listing), time.time())
+        times.append(before)
+        due = max(due + PERIOD, time.monotonic())
+        time.sleep(max(0, due - time.monotonic()))
+    longest = max(later - earlier for earlier, later in pairwise(times))
+    return stays.all(), {
+        "samples": len(times), "longest_gap": round(longest, 6), "first": times[0], "last": times[-1]}
+
+
+def _hurry():
+    """Ask for the processor first: a late sample is a hole in the recording."""
+    gc.disable()
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        pass
+
+
+if __name__ == "__main__":
+    _hurry()
+    found, regularity = sample()
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
+        json.dump({"stays": found, "sampling": regularity}, file)
