@@ -74,6 +74,19 @@ def simple_packet(data, order="<", length=None):
     return block(3, struct.pack(order + "I", length or len(data)) + data, order)
 
 
+def statistics(options, order="<", number=0):
+    """An Interface Statistics Block."""
+    return block(5, struct.pack(order + "III", number, 0, 0) + options, order)
+
+
+def drops(by_interface=None, by_system=None, order="<", number=0):
+    """An Interface Statistics Block that says how many frames were dropped."""
+    counts = {4: 99, 5: by_interface, 7: by_system}
+    options = b"".join(option(code, struct.pack(order + "Q", count), order)
+                       for code, count in counts.items() if count is not None)
+    return statistics(options + option(0, b"", order), order, number)
+
+
 def pcapng(order="<", per_second=10**6, options=b""):
     blocks = [packet(data, time * per_second // 10**9, order) for data, time in zip(ETHERNET, TIMES)]
     return section(order) + interface(order, options=options) + b"".join(blocks)

@@ -33,6 +33,8 @@ class Capture:
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
+    `dropped`: how many frames more the capturing system saw and lost, as the statistics of all interfaces in a pcapng
+    file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
 
     For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
     `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or
@@ -50,6 +52,7 @@ class Capture:
     data: np.ndarray = field(repr=False)
     headers: dict = field(repr=False)
     derived: dict = field(repr=False, default_factory=dict)
+    dropped: int | None = field(default=None, kw_only=True)
 
     def payload(self, frame: int) -> bytes:
         """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
@@ -90,4 +93,5 @@ def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=No
     headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
     cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
     return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers)
+                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
+                   dropped=progress.dropped)

@@ -8,7 +8,8 @@ import numpy as np
 from helpers.captures.errors import CaptureError
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, Runs
 
-SECTION_HEADER, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6    # block types
+# Block types
+SECTION_HEADER, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 PACKETS = (ENHANCED_PACKET, SIMPLE_PACKET, OBSOLETE_PACKET)
 NO_PACKETS = {                  # blocks that hold something else, but to which Wireshark gives frame numbers too
     9: "systemd journal entry",
@@ -20,9 +21,12 @@ NO_PACKETS = {                  # blocks that hold something else, but to which 
 BYTE_ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
 SMALLEST_BLOCK = 12             # bytes: type, length, and length again
 SMALLEST_PACKET = 32
+SMALLEST_STATISTICS = 24
 MICROSECONDS = 6                # the resolution of a clock that gives none
 CLOCK_RESOLUTION, CLOCK_OFFSET = 9, 14              # options of an interface: if_tsresol, if_tsoffset
 CLOCK_OPTIONS = {CLOCK_RESOLUTION: 1, CLOCK_OFFSET: 8}      # ... and how many bytes they have at least
+DROP_OPTIONS = {5: 8, 7: 8}     # options of an interface's statistics: isb_ifdrop, isb_osdrop
+UNKNOWN_COUNT = (1 << 64) - 1   # what dumpcap writes where the system could not say
 
 
 class Sections:
@@ -51,10 +55,11 @@ class Blocks:
 
     `at`: where the next block begins, when reading has stopped; `size`: what it claims; `order`: the byte order of the
     last section, None where its header names none; `heads`: the blocks that describe the section and its interfaces.
+    What they say of dropped frames goes to `progress`.
     """
 
-    def __init__(self, data):
-        self.data, self.buffer = data, data.data
+    def __init__(self, data, progress: Progress):
+        self.data, self.buffer, self.progress = data, data.data, progress
         self.offsets, self.sections, self.interfaces = array("q"), array("q"), array("q")
         self.at, self.size, self.order, self.heads, self._runs = 0, 0, "<", [], {}
         self._head = struct.Struct("<II").unpack_from
@@ -79,6 +84,8 @@ class Blocks:
 
     def _open_section(self):
         self._head = struct.Struct(self.order + "II").unpack_from
+        if self.at:
+            self.progress.drops = {}
         self.sections.extend((len(self.offsets), len(self.interfaces) // 5, self.order == ">"))
         self.heads.clear()
 
@@ -95,14 +102,27 @@ class Blocks:
             self.offsets.append(at)
         elif kind == INTERFACE:
             self.interfaces.extend((len(self.offsets), *_interface(self.buffer, at, size, self.order)))
+        elif kind == STATISTICS:
+            self._take_statistics()
         if kind in (SECTION_HEADER, INTERFACE):
             self.heads.append(self.data[at:at + size].tobytes())
         self.at += size
 
+    def _take_statistics(self):
+        """Note how many frames an interface has dropped; its latest statistics count all since the capture began."""
+        at, size, progress = self.at, self.size, self.progress
+        interface, = struct.unpack_from(self.order + "I", self.buffer, at + 8) if size >= SMALLEST_STATISTICS else (-1,)
+        places = _options(self.buffer, at + 20, at + size - 4, self.order, DROP_OPTIONS)
+        counts = [struct.unpack_from(self.order + "Q", self.buffer, place)[0] for place in places.values()]
+        known = [count for count in counts if count != UNKNOWN_COUNT]
+        if known and 0 <= interface < len(self.interfaces) // 5 - self.sections[-2]:
+            progress.statistics.append((at, sum(known) - progress.drops.get(interface, 0)))
+            progress.drops[interface] = sum(known)
+
 
 def find_blocks(path, data, progress: Progress) -> tuple[np.ndarray, Sections]:
     """Where the blocks with frames are, and the `Sections` they stand in."""
-    blocks = Blocks(data)
+    blocks = Blocks(data, progress)
     if blocks.order is None and not blocks.at:
         raise CaptureError(path, 8, "the section header has no byte-order magic")
     if blocks.at < len(data):

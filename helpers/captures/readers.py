@@ -36,23 +36,26 @@ def toy_capture(packets) -> Capture:
 def merge_captures(paths) -> Capture:
     """The `Capture` of one file, or of several (a ring buffer's, in any order), their frames in order of time.
 
-    Raises `CaptureError` where one can't be read. Frame numbers are those of the merged frames.
+    Raises `CaptureError` where one can't be read. Frame numbers are those of the merged frames. `dropped` adds up what
+    those files say that say anything.
     """
     if len(paths) == 1:
         return read_capture(paths[0])
-    datas, parts, cuts, at = [], [], [], 0
+    datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
         (data, damage), progress = load(path), Progress()
         parts += [part | {"at": part["at"] + at} for part in frames(path, data, progress)]
         cuts += [f"{path}: byte {place}: {reason}" for place, reason in progress.cuts]
         cuts += [f"{path}: {damage}"] if damage else []
         datas.append(data)
+        drops.append(progress.dropped)
         at += len(data)
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(filled(merged["time_ns"], merged["timeless"]), kind="stable")
     in_order = ({name: column[chunk] for name, column in merged.items()} for chunk in chunks(order))
-    return capture_of(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), in_order,
-                      Progress(len(order)), "; ".join(cuts))
+    whole = Progress(len(order), end=at, statistics=[(0, count) for count in drops if count is not None])
+    return capture_of(f"{len(paths)} files: {', '.join(map(str, paths))}", np.concatenate(datas), in_order, whole,
+                      "; ".join(cuts))
 
 
 def _read(path, data, damage=None):
@@ -64,7 +67,10 @@ def read_pieces(path, size: int) -> Iterator[Capture]:
     """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
+    `dropped` of a piece is what its statistics add to those of the pieces before; None where it has none.
     """
+    if size < 1:
+        raise ValueError(f"read_pieces: size is {size}; it must be at least 1 byte")
     try:
         with Path(path).open("rb") as file:
             zipped = file.read(2) == GZIP
@@ -75,17 +81,23 @@ def read_pieces(path, size: int) -> Iterator[Capture]:
 
 
 def _pieces(path, file, size):
-    head, rest, base, damage, over, before = b"", b"", 0, None, False, 0
+    head, rest, base, damage, over, before, drops = b"", b"", 0, None, False, 0, {}
     while not over:
         try:
             new = file.read(size)
         except (EOFError, OSError, zlib.error) as error:
             new, damage = b"", f"the gzip data are damaged ({error})"
         over = not new
-        data, progress = np.frombuffer(head + rest + new, np.uint8), Progress(before=before)
+        data, progress = np.frombuffer(head + rest + new, np.uint8), Progress(before=before, drops=drops)
         if over and not rest and base:
             break
-        parts = list(frames(path, data, progress))
+        try:
+            parts = list(frames(path, data, progress))
+        except CaptureError:
+            if over or len(data) > SLAB:
+                raise
+            rest += new
+            continue
         before += progress.found
         unread = data[progress.end:]
         damaged = any(not reason.endswith("cut short") for _, reason in progress.cuts)
@@ -94,4 +106,4 @@ def _pieces(path, file, size):
             progress.cuts.clear()
         yield capture_of(path, data, iter(parts), progress, damage, base - len(head))
         base += progress.end - len(head)
-        head, rest = progress.head, unread.tobytes()
+        head, rest, drops = progress.head, unread.tobytes(), progress.drops

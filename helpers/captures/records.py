@@ -16,7 +16,8 @@ class Progress:
 
     `found`: how many frames there are, at most, as far as has been seen. `before`: how many frames the file has before
     these bytes. `head`: the bytes that the rest of the file needs before it to be read: the file's header, or the
-    header of the section and its interfaces.
+    header of the section and its interfaces. `drops`: how many frames were dropped in all, by interface of the last
+    section. `statistics`: at which byte, and by how many, that has grown.
     """
 
     found: int = 0
@@ -24,6 +25,15 @@ class Progress:
     end: int = 0
     cuts: list = field(default_factory=list)
     head: bytes = b""
+    drops: dict = field(default_factory=dict)
+    statistics: list = field(default_factory=list)
+
+    @property
+    def dropped(self) -> int | None:
+        """How many frames were dropped, as these bytes say: more than those before them said. None: they don't say."""
+        end = self.cuts[0][0] if self.cuts else self.end
+        grown = [more for at, more in self.statistics if at < end]
+        return sum(grown) if grown else None
 
     def cut(self, at: int, reason: str) -> None:
         """Say that reading stops at byte `at`, and why."""
