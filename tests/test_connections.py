@@ -19,7 +19,7 @@ SIMULTANEOUS = [("C", 1.0, "FA", 28, 44), ("S", 1.01, "FA", 44, 28), ("C", 1.1, 
 
 @pytest.fixture
 def row(tmp_path):
-    """The connection of these segments, as a dict in which `<NA>` is None; the capture goes on until the time `until`."""
+    """The connection of these segments, as a dict in which `<NA>` is None; the capture goes on to the time `until`."""
     def one(*segments, until=None, **keywords):
         other = [] if until is None else [segment("C", until, "S", 0, client=("10.0.0.9", 1))]
         table = connections(toy(tmp_path / "toy.pcap", *segments, *other), **keywords)
@@ -54,10 +54,13 @@ def test_every_column(tmp_path):
 @pytest.mark.parametrize("closing, closer, time_wait", [
     (SERVER_CLOSES, "server", "server"), (CLIENT_CLOSES, "client", "client"), (SIMULTANEOUS, "both", "both"),
     ([("S", 1.01, "FA", 44, 28), *SIMULTANEOUS[:1], *SIMULTANEOUS[2:]], "both", "both"),
-    ([("C", 1.0, "A", 28, 44), ("S", 1.1, "FA", 44, 28), ("C", 1.2, "FA", 28, 45), ("S", 1.3, "A", 45, 29)], "server", "server"),
-    ([("S", 1.0, "FA", 44, 28), ("S", 1.3, "FA", 44, 28), ("C", 1.4, "FA", 28, 45), ("S", 1.5, "A", 45, 29)], "server", "server"),
+    ([("C", 1.0, "A", 28, 44), ("S", 1.1, "FA", 44, 28), ("C", 1.2, "FA", 28, 45), ("S", 1.3, "A", 45, 29)], "server",
+     "server"),
+    ([("S", 1.0, "FA", 44, 28), ("S", 1.3, "FA", 44, 28), ("C", 1.4, "FA", 28, 45), ("S", 1.5, "A", 45, 29)], "server",
+     "server"),
     ([("C", 1.2, "FA", 28, 45), ("S", 1.0, "FA", 44, 28), ("S", 1.3, "A", 45, 29)], "server", "server")],
-    ids=["server", "client", "simultaneous", "simultaneous, other order", "FIN with the ACK", "FIN twice", "captured out of order"])
+    ids=["server", "client", "simultaneous", "simultaneous, other order", "FIN with the ACK", "FIN twice",
+         "captured out of order"])
 def test_active_closer(row, closing, closer, time_wait):
     found = row(*OPEN, *closing)
     assert (found["closer"], found["time_wait"], found["ending"]) == (closer, time_wait, "fin")
@@ -108,7 +111,8 @@ def of(who, *segments):
 
 
 @pytest.mark.parametrize("side", "CS")
-@pytest.mark.parametrize("closing", [SERVER_CLOSES, CLIENT_CLOSES, SIMULTANEOUS], ids=["server", "client", "simultaneous"])
+@pytest.mark.parametrize("closing", [SERVER_CLOSES, CLIENT_CLOSES, SIMULTANEOUS],
+                         ids=["server", "client", "simultaneous"])
 def test_one_side_captured(row, side, closing):
     """Where only one end's segments were captured, it can't be told whether the other had closed first, or as well."""
     found = row(*of(side, *OPEN, *closing))
@@ -138,13 +142,15 @@ def test_first_fin_captured_is_not_the_first_sent(row, closing, closer):
 
 # Resets
 
-@pytest.mark.parametrize("reset", [("C", 1.0, "R", 28), ("C", 1.0, "RA", 28, 44), ("S", 1.0, "RA", 44, 28), ("C", 1.0, "R", 500)])
+@pytest.mark.parametrize("reset", [("C", 1.0, "R", 28), ("C", 1.0, "RA", 28, 44), ("S", 1.0, "RA", 44, 28),
+                                   ("C", 1.0, "R", 500)])
 def test_reset(row, reset):
     found = row(*OPEN, reset)
     assert [found[name] for name in ("ending", "closer", "time_wait", "closed")] == ["reset", None, "none", 1.0]
 
 
-@pytest.mark.parametrize("reset", [("S", 1.0, "R", 20), ("S", 1.0, "R", 44 + 70000), ("S", 1.0, "R", 44 + 2**31), ("C", 1.0, "R", 5)],
+@pytest.mark.parametrize("reset", [("S", 1.0, "R", 20), ("S", 1.0, "R", 44 + 70000), ("S", 1.0, "R", 44 + 2**31),
+                                   ("C", 1.0, "R", 5)],
                          ids=["below", "above the window", "far", "below, of the client"])
 def test_reset_outside_the_window(row, reset):
     assert row(*OPEN, reset)["ending"] == "open"
@@ -153,11 +159,13 @@ def test_reset_outside_the_window(row, reset):
 def test_reset_that_is_challenged(row):
     """Not at the next sequence number: answered by an ACK, and the connection goes on (RFC 9293 section 3.10.7.4)."""
     closing = [("S", 1.0, "FA", 44, 32), ("C", 1.1, "A", 32, 45), ("C", 1.5, "FA", 32, 45), ("S", 1.6, "A", 45, 33)]
-    found = row(*OPEN, ("C", 0.6, "R", 500), ("S", 0.61, "A", 44, 28), ("C", 0.7, "PA", 28, 44, b"more"), ("S", 0.8, "A", 44, 32), *closing)
+    found = row(*OPEN, ("C", 0.6, "R", 500), ("S", 0.61, "A", 44, 28), ("C", 0.7, "PA", 28, 44, b"more"),
+                ("S", 0.8, "A", 44, 32), *closing)
     assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
 
 
-@pytest.mark.parametrize("reset", [("S", 0.05, "R", 77), ("S", 0.05, "RA", 0, 99)], ids=["no ACK", "ACK of something else"])
+@pytest.mark.parametrize("reset", [("S", 0.05, "R", 77), ("S", 0.05, "RA", 0, 99)],
+                         ids=["no ACK", "ACK of something else"])
 def test_reset_that_does_not_answer_the_syn(row, reset):
     """RFC 9293 section 3.10.7.3: in SYN_SENT only a RST that acknowledges the SYN counts."""
     found = row(OPEN[0], reset, *OPEN[1:], *SERVER_CLOSES)
@@ -166,7 +174,8 @@ def test_reset_that_does_not_answer_the_syn(row, reset):
 
 def test_refused(row):
     found = row(("C", 0.0, "S", 0), segment("S", 0.1, "RA", -5000, 1))
-    assert [found[name] for name in ("ending", "opened", "established", "closed", "time_wait")] == ["reset", 0, None, 0.1, "none"]
+    assert [found[name] for name in ("ending", "opened", "established", "closed", "time_wait")] == [
+        "reset", 0, None, 0.1, "none"]
 
 
 def test_refused_then_accepted(row):
@@ -194,7 +203,8 @@ def test_what_comes_after_a_reset_changes_nothing(row):
 # Handshakes and payload
 
 def test_syn_and_answer_lost_and_repeated(row):
-    found = row(("C", 0.0, "S", 0), ("C", 1.0, "S", 0), ("S", 1.1, "SA", 0, 1), ("S", 2.1, "SA", 0, 1), ("C", 2.2, "A", 1, 1))
+    found = row(("C", 0.0, "S", 0), ("C", 1.0, "S", 0), ("S", 1.1, "SA", 0, 1), ("S", 2.1, "SA", 0, 1),
+                ("C", 2.2, "A", 1, 1))
     assert (found["opened"], found["established"]) == (0, 2.2)
 
 
@@ -205,9 +215,11 @@ def test_data_in_the_syn(row):
 
 
 @pytest.mark.parametrize("sent, size", [
-    ([], 0), ([(1, b"abc")], 3), ([(1, b"abc"), (1, b"abc")], 3), ([(1, b"abc"), (3, b"cde")], 5), ([(4, b"def"), (1, b"abc")], 6),
+    ([], 0), ([(1, b"abc")], 3), ([(1, b"abc"), (1, b"abc")], 3), ([(1, b"abc"), (3, b"cde")], 5),
+    ([(4, b"def"), (1, b"abc")], 6),
     ([(4, b"def")], 6), ([(1, b"abc"), (3, b"x")], 3), ([(0, b"\0")], 0)],
-    ids=["none", "once", "twice", "overlapping", "out of order", "first one not captured", "keep-alive byte", "before any data"])
+    ids=["none", "once", "twice", "overlapping", "out of order", "first one not captured", "keep-alive byte",
+         "before any data"])
 def test_bytes_are_counted_once(row, sent, size):
     assert row(*HANDSHAKE, *[("C", 0.3, "PA", seq, 1, data) for seq, data in sent])["client_bytes"] == size
 
@@ -227,7 +239,8 @@ def test_stray_segments_don_t_count(row):
     """An old duplicate, its numbers far from this connection's: neither bytes, nor FIN, nor next sequence number."""
     for far in (2**30, 3 * 2**30, 2**31):
         found = row(*OPEN, ("C", 0.6, "FPA", far, far, b"old duplicate"), *SERVER_CLOSES)
-        assert [found[name] for name in ("client_bytes", "closer", "time_wait", "closed")] == [27, "server", "server", 1.6]
+        assert [found[name] for name in ("client_bytes", "closer", "time_wait", "closed")] == [
+            27, "server", "server", 1.6]
 
 
 def test_answer_of_an_old_time_wait(row):
@@ -235,7 +248,8 @@ def test_answer_of_an_old_time_wait(row):
     for far in (2**30 + 7, 2**31 + 7):
         found = row(("C", 0.0, "S", 0), ("S", 0.1, "A", far, far), ("C", 0.2, "R", far),
                     *[(who, time + 1, *rest) for who, time, *rest in [*OPEN, *SERVER_CLOSES]])
-        assert [found[name] for name in ("ending", "established", "server_bytes", "closer")] == ["fin", 1.2, 43, "server"]
+        assert [found[name] for name in ("ending", "established", "server_bytes", "closer")] == [
+            "fin", 1.2, 43, "server"]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -288,9 +302,10 @@ def late(*rows):
     return [(who, time + 10, *rest) for who, time, *rest in rows]
 
 
-@pytest.mark.parametrize("ending", [RESET, [], [("C", 45.2, "A", 27, 45, b"\0")]], ids=["reset", "nothing", "a probe with a byte"])
+@pytest.mark.parametrize("ending", [RESET, [], [("C", 45.2, "A", 27, 45, b"\0")]],
+                         ids=["reset", "nothing", "a probe with a byte"])
 def test_capture_begins_with_the_fin_and_probes_follow(row, ending):
-    """Which end is the client can't be told, and so not who closed; but nobody reached TIME_WAIT: no second FIN came."""
+    """Which end is the client can't be told, so not who closed; but nobody reached TIME_WAIT: no second FIN came."""
     found = row(*PROBED, *ending, until=200)
     assert [found[name] for name in ("client", "closer", "time_wait")] == [None, None, "none"]
 
@@ -337,7 +352,8 @@ def test_answer_not_captured(row):
 def test_ipv6_addresses_stand_in_brackets(tmp_path):
     packet = Ether() / IPv6(src="::1", dst="2001:db8::2") / TCP(sport=5, dport=80, flags="S")
     packet.time = 0
-    assert connections(toy(tmp_path / "toy.pcap", packet)).iloc[0][["client", "server"]].tolist() == ["[::1]:5", "[2001:db8::2]:80"]
+    assert connections(toy(tmp_path / "toy.pcap", packet)).iloc[0][["client", "server"]].tolist() == [
+        "[::1]:5", "[2001:db8::2]:80"]
 
 
 # Rule 4: keep-alive probes
@@ -354,12 +370,15 @@ def test_probe(row, probes):
 @pytest.mark.parametrize("rows, times", [
     ([("C", 45.0, "A", 27, 44, b"\0"), ANSWER], [45.0]), ([("S", 45.0, "A", 43, 28)], [45.0]),
     ([("C", 45.0, "A", 28, 44)], []), ([("C", 45.0, "A", 26, 44)], []), ([("C", 45.0, "A", 27, 44, b"ab")], []),
-    ([("C", 45.0, "FA", 27, 44)], []), ([("C", 45.0, "R", 27)], []), ([("C", 44.0, "PA", 28, 44, b"x"), ("C", 45.0, "A", 28, 44)], []),
-    ([("C", 44.0, "FA", 28, 44), ("C", 45.0, "A", 28, 44)], []), ([("C", 44.0, "FA", 28, 44), ("S", 44.1, "A", 44, 29), ("C", 45.0, "A", 28, 44)], []),
+    ([("C", 45.0, "FA", 27, 44)], []), ([("C", 45.0, "R", 27)], []),
+    ([("C", 44.0, "PA", 28, 44, b"x"), ("C", 45.0, "A", 28, 44)], []),
+    ([("C", 44.0, "FA", 28, 44), ("C", 45.0, "A", 28, 44)], []),
+    ([("C", 44.0, "FA", 28, 44), ("S", 44.1, "A", 44, 29), ("C", 45.0, "A", 28, 44)], []),
     ([segment("S", 44.0, "A", 44, 28, window=0), ("C", 45.0, "A", 27, 44)], []),
     ([segment("S", 44.0, "A", 44, 28, window=0), segment("S", 44.5, "A", 44, 28), ("C", 45.0, "A", 27, 44)], [45.0]),
     ([SERVER_CLOSES[0], SERVER_CLOSES[1], ("C", 45.0, "A", 27, 45)], [45.0])],
-    ids=["with a byte", "of the server", "plain ACK", "older ACK", "two bytes", "FIN", "RST", "late ACK, data not acknowledged", "after a FIN",
+    ids=["with a byte", "of the server", "plain ACK", "older ACK", "two bytes", "FIN", "RST",
+         "late ACK, data not acknowledged", "after a FIN",
          "after an acknowledged FIN", "window probe", "window opened again", "in CLOSE_WAIT"])
 def test_what_is_a_probe(probes, rows, times):
     assert probes(*OPEN, *rows) == times

@@ -23,7 +23,7 @@ def get(target=b"/", method=b"GET", version=b"1.1", headers=b""):
 
 
 def talk(*turns, start=1.0, fin=None, piece=10**6):
-    """Segments for turns such as ("C", bytes), one second apart, in pieces of `piece` bytes 10 ms apart; `fin`: who ends it."""
+    """Segments for turns such as ("C", bytes), a second apart, in pieces of `piece` bytes 10 ms apart; `fin`: of whom."""
     rows, seq, time = [], {"C": 1, "S": 1}, start
     for who, data in turns:
         for at in range(0, len(data), piece):
@@ -46,13 +46,15 @@ def rows(table):
     """Some columns of the exchanges of these turns after a handshake, as a list of tuples in which `<NA>` is None."""
     def of(*turns, columns=("target", "status"), segments=None, **keywords):
         found = table(*HANDSHAKE, *(segments or talk(*turns, **keywords)))
-        assert found.columns.tolist() == list(COLUMNS) and {name: str(kind) for name, kind in found.dtypes.items()} == COLUMNS
+        assert found.columns.tolist() == list(COLUMNS)
+        assert {name: str(kind) for name, kind in found.dtypes.items()} == COLUMNS
         return plain(found, columns)
     return of
 
 
 def plain(found, columns):
-    return [tuple(None if pd.isna(value) else value for value in row) for row in found[list(columns)].itertuples(index=False)]
+    rows = found[list(columns)].itertuples(index=False)
+    return [tuple(None if pd.isna(value) else value for value in row) for row in rows]
 
 
 def test_every_column(rows):
@@ -76,11 +78,15 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;name=value\r\
     (get(), CHUNKED + b"Trailer: x\r\nAnother: y\r\n\r\n", "chunked"),
     (get(), OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "chunked"),
     (get(), OK + b"Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked"),
-    (get(method=b"HEAD"), OK + b"Content-Length: 5\r\n\r\n", "none"), (get(method=b"HEAD"), OK + b"Transfer-Encoding: chunked\r\n\r\n", "none"),
-    (get(), b"HTTP/1.1 204 No Content\r\n\r\n", "none"), (get(), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "none"),
-    (get(), b"HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx", "content-length"), (get(), OK + b"Content-Length: 5, 5\r\n\r\nhello", "content-length"),
+    (get(method=b"HEAD"), OK + b"Content-Length: 5\r\n\r\n", "none"),
+    (get(method=b"HEAD"), OK + b"Transfer-Encoding: chunked\r\n\r\n", "none"),
+    (get(), b"HTTP/1.1 204 No Content\r\n\r\n", "none"),
+    (get(), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "none"),
+    (get(), b"HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx", "content-length"),
+    (get(), OK + b"Content-Length: 5, 5\r\n\r\nhello", "content-length"),
     (get(), OK + b"Content-Length: 5\r\nContent-Length: 05\r\n\r\nhello", "content-length"),
-    (get(), OK + b"Content-Length:\r\n 5\r\n\r\nhello", "content-length"), (get(), OK + b"X: y\r\n Content-Length: 9\r\nContent-Length: 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"Content-Length:\r\n 5\r\n\r\nhello", "content-length"),
+    (get(), OK + b"X: y\r\n Content-Length: 9\r\nContent-Length: 5\r\n\r\nhello", "content-length"),
     (get(), OK + b"Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", "chunked"),
     (get(), OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked"),
     (get(), OK + b"Transfer-Encoding: chunked\n\n00005 \nhello\n00\nTrailer: x\n\n", "chunked"),
@@ -93,7 +99,8 @@ def test_framing(rows, request_, response, framing, piece):
     assert found == [("/", 1, framing, len(response)), ("/next", 2, "content-length", len(FIVE))]
 
 
-@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n", b"Transfer-Encoding: xchunked\r\n",
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n", b"Transfer-Encoding: gzip\r\n",
+                                  b"Transfer-Encoding: xchunked\r\n",
                                   b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n"])
 def test_until_close(rows, head):
     response = OK + head + b"\r\nhello\r\nHTTP/1.1 200 OK\r\n\r\n"
@@ -104,27 +111,33 @@ def test_until_close(rows, head):
     assert rows(segments=reset, columns=columns) == [("until-close", 2.0, None, None)]
 
 
-@pytest.mark.parametrize("length", [b"five", b"-5", b"+5", b"5 5", b"5, 6", b"5\r\nContent-Length: 6", b"", b"9" * 5000])
+@pytest.mark.parametrize("length", [b"five", b"-5", b"+5", b"5 5", b"5, 6", b"5\r\nContent-Length: 6", b"",
+                                    b"9" * 5000])
 def test_no_valid_length(rows, length):
     """How long the answer is can't be told; the next one is found where it begins a segment."""
     response = OK + b"Content-Length: " + length + b"\r\n\r\nhello"
-    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), fin="S", columns=("status", "framing", "finished", "response_bytes")) == [
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), fin="S",
+                columns=("status", "framing", "finished", "response_bytes")) == [
         (200, None, None, None), (200, "content-length", 4.0, len(FIVE))]
     post = get(b"/post", b"POST", headers=b"Content-Length: " + length + b"\r\n")
-    assert rows(("C", post), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE), columns=("nth", "status")) == [(1, 200), (None, 200)]
+    assert rows(("C", post), ("S", FIVE), ("C", get(b"/2")), ("S", FIVE), columns=("nth", "status")) == [
+        (1, 200), (None, 200)]
 
 
-@pytest.mark.parametrize("chunk", [b"x\r\nhello", b"5\r\nhello!\r\n", b"-5\r\nhello\r\n", b"5 5\r\nhello\r\n", b"\r\n", b"f" * 16 + b"\r\nhello\r\n"])
+@pytest.mark.parametrize("chunk", [b"x\r\nhello", b"5\r\nhello!\r\n", b"-5\r\nhello\r\n", b"5 5\r\nhello\r\n", b"\r\n",
+                                   b"f" * 16 + b"\r\nhello\r\n"])
 def test_no_valid_chunk(rows, chunk):
     response = OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
-    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes")) == [
+    assert rows(("C", get()), ("S", response), ("C", get(b"/2")), ("S", FIVE),
+                columns=("status", "framing", "finished", "response_bytes")) == [
         (200, "chunked", None, None), (200, "content-length", 4.0, len(FIVE))]
 
 
 def test_bodies_of_requests(rows):
     post = get(b"/post", b"POST", headers=b"Content-Length: 20\r\n") + b"GET /no HTTP/1.1\r\n\r\n"
     chunked = get(b"/chunked", b"PUT", headers=b"Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n0\r\n\r\n"
-    found = rows(("C", post), ("S", FIVE), ("C", chunked), ("S", FIVE), ("C", b"\r\n" + get(b"/next")), ("S", FIVE), columns=("target", "nth", "status"))
+    found = rows(("C", post), ("S", FIVE), ("C", chunked), ("S", FIVE), ("C", b"\r\n" + get(b"/next")), ("S", FIVE),
+                 columns=("target", "nth", "status"))
     assert found == [("/post", 1, 200), ("/chunked", 2, 200), ("/next", 3, 200)]
 
 
@@ -136,7 +149,8 @@ def test_interim_responses(rows):
 
 
 def test_pipelining(rows):
-    found = rows(("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE + CHUNKED + b"\r\n" + OK.replace(b"200", b"201") + b"Content-Length: 0\r\n\r\n"),
+    created = OK.replace(b"200", b"201") + b"Content-Length: 0\r\n\r\n"
+    found = rows(("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE + CHUNKED + b"\r\n" + created),
                  columns=("target", "nth", "status", "framing"))
     assert found == [("/1", 1, 200, "content-length"), ("/2", 2, 200, "chunked"), ("/3", 3, 201, "content-length")]
 
@@ -146,7 +160,8 @@ def test_what_tools_send_that_h11_would_refuse(rows):
     assert rows(("C", odd), ("S", OK + b"Odd: \x01\r\n: empty\r\nContent-Length: 0\r\n\r\n")) == [("/äÿ", 200)]
 
 
-@pytest.mark.parametrize("request_", [get(b"/" + b"a" * 900_000), get(b"/b", headers=b"X: " + b"a" * 3_000_000 + b"\r\n")], ids=["line", "head"])
+@pytest.mark.parametrize("request_", [
+    get(b"/" + b"a" * 900_000), get(b"/b", headers=b"X: " + b"a" * 3_000_000 + b"\r\n")], ids=["line", "head"])
 def test_long_requests(rows, request_):
     acked = ("S", 0.5, "A", 1, len(request_))
     found = rows(segments=[acked, *talk(("C", request_), ("S", FIVE), ("C", get(b"/next")), ("S", FIVE), piece=30_000)])
@@ -156,26 +171,31 @@ def test_long_requests(rows, request_):
 # Protocols that take over
 
 @pytest.mark.parametrize("request_, response", [
-    (get(headers=b"Upgrade: websocket\r\nConnection: Upgrade\r\n"), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
+    (get(headers=b"Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
     (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", b"HTTP/1.1 200 Connection established\r\n\r\n")])
 def test_upgrade_and_connect_end_the_reading(rows, request_, response):
-    found = rows(("C", request_), ("S", response), ("C", get(b"/inside")), ("S", FIVE), columns=("status", "framing", "finished", "response_bytes"))
+    found = rows(("C", request_), ("S", response), ("C", get(b"/inside")), ("S", FIVE),
+                 columns=("status", "framing", "finished", "response_bytes"))
     assert found == [(int(response[9:12]), "none", 2.0, len(response))]
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_upgrade_and_connect_end_the_reading_of_both_directions(table, swapped):
-    """What looks like a request in a frame of the server's is none, whichever end a capture from the middle shows first."""
-    for request, response in ((get(), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), (get(b"a:1", b"CONNECT"), OK + b"\r\n")):
+    """What looks like a request in a frame of the server's is none, whichever end a late capture shows first."""
+    for request, response in ((get(), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+                              (get(b"a:1", b"CONNECT"), OK + b"\r\n")):
         segments = [*HANDSHAKE, *talk(("C", request), ("S", response), ("S", get(b"/inside")), ("C", FIVE))]
         segments = [("S", 0.0, "A", 1, 1), *segments[3:]] if swapped else segments
         assert plain(table(*segments), ("target", "status")) == [(request.split()[1].decode(), int(response[9:12]))]
-    asks_too = talk(("S", get(b"/before")), ("C", FIVE), ("C", get()), ("S", b"HTTP/1.1 101 Switching\r\n\r\n"), ("S", get(b"/inside")))
+    asks_too = talk(("S", get(b"/before")), ("C", FIVE), ("C", get()), ("S", b"HTTP/1.1 101 Switching\r\n\r\n"),
+                    ("S", get(b"/inside")))
     assert plain(table(*HANDSHAKE, *asks_too), ("target", "status")) == [("/before", 200), ("/", 101)]
 
 
 def test_refused_connect_is_an_exchange_like_any(rows):
-    assert rows(("C", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), ("S", FIVE.replace(b"200", b"405")), ("C", get(b"/next")), ("S", FIVE)) == [
+    assert rows(("C", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), ("S", FIVE.replace(b"200", b"405")),
+                ("C", get(b"/next")), ("S", FIVE)) == [
         ("a:1", 405), ("/next", 200)]
 
 
@@ -207,7 +227,8 @@ POST = get(b"/post", b"POST", headers=b"Content-Length: 4\r\nExpect: 100-continu
 
 @pytest.mark.parametrize("turns, answered", [
     ([("C", get(b"/1")), ("S", HINTS), ("C", get(b"/2")), ("S", FIVE + MISSING)], [("/1", 200), ("/2", 404)]),
-    ([("C", POST), ("S", b"HTTP/1.1 100 Continue\r\n\r\n"), ("C", b"body" + get(b"/2")), ("S", FIVE + MISSING)], [("/post", 200), ("/2", 404)]),
+    ([("C", POST), ("S", b"HTTP/1.1 100 Continue\r\n\r\n"), ("C", b"body" + get(b"/2")), ("S", FIVE + MISSING)],
+     [("/post", 200), ("/2", 404)]),
     ([("C", get(b"/1")), ("S", FIVE[:20]), ("C", get(b"/2")), ("S", FIVE[20:] + MISSING)], [("/1", 200), ("/2", 404)])],
     ids=["103", "100", "half a response"])
 def test_an_acknowledgment_of_less_than_the_answer(rows, turns, answered):
@@ -217,20 +238,26 @@ def test_an_acknowledgment_of_less_than_the_answer(rows, turns, answered):
 
 @pytest.mark.parametrize("turns, lost, left", [
     ([("C", get(b"/1") + get(b"/2")), ("S", ACCEPTED), ("S", MISSING)], [1], [("/1", None), ("/2", None)]),
-    ([("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE), ("S", ACCEPTED), ("S", MISSING)], [2], [("/1", 200), ("/2", None), ("/3", None)]),
+    ([("C", get(b"/1") + get(b"/2") + get(b"/3")), ("S", FIVE), ("S", ACCEPTED), ("S", MISSING)], [2],
+     [("/1", 200), ("/2", None), ("/3", None)]),
     ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", ACCEPTED)], [2], [("/1", 200), ("/2", None)]),
-    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", MISSING), ("C", get(b"/3")), ("S", ACCEPTED), ("C", get(b"/4")), ("S", FIVE)], [1],
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("S", MISSING), ("C", get(b"/3")), ("S", ACCEPTED),
+      ("C", get(b"/4")), ("S", FIVE)], [1],
      [("/1", None), ("/2", None), ("/3", 202), ("/4", 200)]),
-    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("C", get(b"/3")), ("S", MISSING)], [1], [("/1", None), ("/2", None), ("/3", 404)]),
+    ([("C", get(b"/1") + get(b"/2")), ("S", FIVE), ("C", get(b"/3")), ("S", MISSING)], [1],
+     [("/1", None), ("/2", None), ("/3", 404)]),
     ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING)], [0], [("/2", None)]),
-    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING), ("C", get(b"/3")), ("S", HINTS + ACCEPTED)], [0], [("/2", None), ("/3", 202)]),
+    ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING), ("C", get(b"/3")), ("S", HINTS + ACCEPTED)], [0],
+     [("/2", None), ("/3", 202)]),
     ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", MISSING)], [1, 2], [("/1", None)]),
-    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING)], [5],
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING)],
+     [5],
      [("/1", 200), ("/2", None), ("/3", None)])],
-    ids=["first of two", "second of three", "last", "then told by an ACK", "both", "a request", "a request, then told by an ACK",
+    ids=["first of two", "second of three", "last", "then told by an ACK", "both", "a request",
+         "a request, then told by an ACK",
          "an answer and the next request", "of a client that doesn't wait"])
 def test_whose_answer_cannot_be_told(rows, turns, lost, left):
-    """Of several requests under way, when a message was not captured: nothing is guessed, until an acknowledgment tells."""
+    """Of several requests under way, when a message is missing: nothing is guessed, until an acknowledgment tells."""
     assert rows(segments=[row for number, row in enumerate(talk(*turns)) if number not in lost]) == left
 
 
@@ -252,7 +279,8 @@ def test_capture_begins_in_the_middle(table):
     for segments in (talk(*THREE)[1:], talk(*THREE, piece=20)[3:]):
         found = table(*segments)
         assert plain(found, ("target", "nth", "status")) == [("/2", None, 202), ("/3", None, 203)]
-    assert plain(table(*talk(*THREE)), ("target", "nth", "status")) == [("/1", None, 201), ("/2", None, 202), ("/3", None, 203)]
+    assert plain(table(*talk(*THREE)), ("target", "nth", "status")) == [
+        ("/1", None, 201), ("/2", None, 202), ("/3", None, 203)]
 
 
 def test_capture_begins_with_the_answer_to_the_syn(table):
@@ -275,7 +303,8 @@ def test_gap_in_a_body_of_known_length(rows, lost, finished):
 
 
 def test_gap_over_the_end_of_one_response_and_the_head_of_the_next(rows):
-    segments = talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", LARGE), ("C", get(b"/3")), ("S", FIVE), piece=1500)
+    segments = talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", LARGE), ("C", get(b"/3")), ("S", FIVE),
+                    piece=1500)
     found = rows(segments=[row for number, row in enumerate(segments) if number not in (3, 5)],
                  columns=("target", "status", "finished", "response_bytes"))
     assert found == [("/1", 200, None, len(LARGE)), ("/2", None, None, None), ("/3", 200, 6.0, len(FIVE))]
@@ -284,32 +313,38 @@ def test_gap_over_the_end_of_one_response_and_the_head_of_the_next(rows):
 def test_gap_in_a_head_or_a_chunk(rows):
     """A chunk ends where its size says; a gap in a line of the body's framing leaves its end open."""
     head, chunked = b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
-    for response, finished in ((OK + b"X: " + head, None), (OK + chunked + b"bb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n", 2.03),
+    for response, finished in ((OK + b"X: " + head, None),
+                               (OK + chunked + b"bb8\r\n" + b"z" * 3000 + b"\r\n0\r\n\r\n", 2.03),
                                (OK + chunked + b"5;x=" + b"z" * 3000 + b"\r\nhello\r\n0\r\n\r\n", None)):
         segments = talk(("C", get(b"/1")), ("S", response), ("C", get(b"/2")), ("S", FIVE), piece=1000)
         found = rows(segments=segments[:2] + segments[3:], columns=("target", "status", "finished"))
-        assert found[1] == ("/2", 200, 4.0) and found[0][2] == (finished and pytest.approx(finished)) and found[0][1] in (200, None)
+        assert found[1] == (
+            "/2", 200, 4.0) and found[0][2] == (finished and pytest.approx(finished)) and found[0][1] in (200, None)
 
 
 @pytest.mark.parametrize("captured", range(44, 57))
 def test_gap_from_within_a_chunk_to_the_next_response(rows, captured):
     segments = talk(("C", get(b"/1")), ("S", CHUNKED + b"\r\n"), ("C", get(b"/2")), ("S", FIVE))
     segments[1] = (*segments[1][:5], segments[1][5][:captured])
-    assert rows(segments=segments, columns=("target", "status", "finished")) == [("/1", 200 if captured >= 47 else None, None), ("/2", 200, 4.0)]
+    assert rows(segments=segments, columns=("target", "status", "finished")) == [
+        ("/1", 200 if captured >= 47 else None, None), ("/2", 200, 4.0)]
 
 
 def test_response_cut_by_the_end_of_the_capture(rows):
     segments = talk(("C", get()), ("S", LARGE), piece=1000)[:-1]
-    assert rows(segments=segments, columns=("status", "framing", "finished", "response_bytes")) == [(200, "content-length", None, None)]
+    assert rows(segments=segments, columns=("status", "framing", "finished", "response_bytes")) == [
+        (200, "content-length", None, None)]
 
 
 def test_frames_cut_at_the_headers(tmp_path):
     """Header-only captures: the lengths on the wire say where each response ends, and when."""
     path = tmp_path / "toy.pcap"
-    packets = [segment(*row) for row in [*HANDSHAKE, *talk(("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", FIVE), piece=1000)]]
+    turns = [("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2")), ("S", FIVE)]
+    packets = [segment(*row) for row in [*HANDSHAKE, *talk(*turns, piece=1000)]]
     wrpcap(str(path), packets, snaplen=110)
     found = exchanges(read_capture(path))
-    assert plain(found, ("target", "finished", "response_bytes")) == [("/1", pytest.approx(2.03), len(LARGE)), ("/2", 4.0, len(FIVE))]
+    assert plain(found, ("target", "finished", "response_bytes")) == [
+        ("/1", pytest.approx(2.03), len(LARGE)), ("/2", 4.0, len(FIVE))]
 
 
 def cut_frames(path, size, segments):
@@ -318,19 +353,22 @@ def cut_frames(path, size, segments):
     with PcapWriter(str(path)) as writer:
         writer.write_header(frames[0])
         for frame in frames:
-            writer.write_packet(bytes(frame)[:54 + size], sec=int(frame.time), usec=round(frame.time % 1 * 1e6), wirelen=len(frame))
+            writer.write_packet(bytes(frame)[:54 + size], sec=int(frame.time), usec=round(frame.time % 1 * 1e6),
+                                wirelen=len(frame))
     return read_capture(path)
 
 
 @pytest.mark.parametrize("captured, line", [
-    (24, ("GET", "/a/target", "1.1", 200)), (21, ("GET", "/a/target", None, 200)), (14, ("GET", "/a/target", None, 200)),
+    (24, ("GET", "/a/target", "1.1", 200)), (21, ("GET", "/a/target", None, 200)),
+    (14, ("GET", "/a/target", None, 200)),
     (12, ("GET", "/a/targe", None, 200)), (3, None)])
 def test_frames_cut_inside_the_head(tmp_path, captured, line):
     """The first line says what was asked and answered; how much, and whether anything came between, can't be told."""
     turns = [("C", get(b"/a/target")), ("S", LARGE), ("C", get(b"/2")), ("S", LARGE)]
     found = exchanges(cut_frames(tmp_path / "toy.pcap", captured, talk(*turns, piece=1000)))
     assert plain(found, ("method", "target", "version", "status"))[:1] == ([line] if line else [])
-    assert plain(found, ("nth", "framing", "finished", "response_bytes")) == ([(1, *[None] * 3), (None, *[None] * 3)] if line else [])
+    assert plain(found, ("nth", "framing", "finished", "response_bytes")) == (
+        [(1, *[None] * 3), (None, *[None] * 3)] if line else [])
 
 
 @pytest.mark.parametrize("body", [b"body", b"P", b"GET", b"x GET / "])
@@ -344,10 +382,12 @@ def test_bodies_behind_a_head_that_was_cut(tmp_path, body):
 
 @pytest.mark.parametrize("before", [b"abc", b"P", b"GET", b"the rest of a body"])
 def test_capture_begins_in_a_body(table, before):
-    assert plain(table(*talk(("C", before), ("C", get(b"/2")), ("S", FIVE))), ("method", "target", "status")) == [("GET", "/2", 200)]
+    assert plain(table(*talk(("C", before), ("C", get(b"/2")), ("S", FIVE))), ("method", "target", "status")) == [
+        ("GET", "/2", 200)]
 
 
-@pytest.mark.parametrize("cut", [b"OPTIONS rtsp://x/y RT", b"OPTIONS sip:a@b SI", b"GETTING /x HT", b"GET me a beer, and then some", b"EHLO exampl"])
+@pytest.mark.parametrize("cut", [b"OPTIONS rtsp://x/y RT", b"OPTIONS sip:a@b SI", b"GETTING /x HT",
+                                 b"GET me a beer, and then some", b"EHLO exampl"])
 def test_cut_lines_of_other_protocols(tmp_path, cut):
     capture = cut_frames(tmp_path / "toy.pcap", len(cut), talk(("C", cut + bytes(100))))
     assert capture.payload(4) == cut and exchanges(capture).empty
@@ -355,13 +395,14 @@ def test_cut_lines_of_other_protocols(tmp_path, cut):
 
 def test_targets_with_spaces(rows):
     """Wireshark's reading: the target ends at the first space."""
-    assert rows(("C", b"GET /a b?c HTTP/1.1\r\n\r\n"), ("S", FIVE), ("C", b"GET  /a HTTP/1.1\r\n\r\n"), ("S", FIVE)) == [("/a", 200), ("", 200)]
+    assert rows(("C", b"GET /a b?c HTTP/1.1\r\n\r\n"), ("S", FIVE), ("C", b"GET  /a HTTP/1.1\r\n\r\n"),
+                ("S", FIVE)) == [("/a", 200), ("", 200)]
 
 
 # Reassembly
 
 def test_reassembly(table):
-    """Reordered, repeated and overlapping segments: the same requests, answers and sizes, whatever the order within a turn."""
+    """Reordered, repeated and overlapping segments: the same exchanges, whatever the order within a turn."""
     turns = [("C", get(b"/1")), ("S", LARGE), ("C", get(b"/2") + get(b"/3")), ("S", FIVE + CHUNKED + b"\r\n")]
     columns = [name for name in COLUMNS if name not in ("requested", "answered", "finished")]
     whole = plain(table(*HANDSHAKE, *talk(*turns)), columns)
@@ -372,7 +413,8 @@ def test_reassembly(table):
             everything = b"".join(row[5] for row in turn)
             for _ in range(3):
                 begin = chance.randrange(len(everything))
-                turn.append((*turn[0][:3], turn[0][3] + begin, turn[0][4], everything[begin:begin + chance.randrange(1, 500)]))
+                turn.append((*turn[0][:3], turn[0][3] + begin, turn[0][4],
+                             everything[begin:begin + chance.randrange(1, 500)]))
             chance.shuffle(turn)
             mixed += [(who, 1 + number + place / 10**4, *rest) for place, (who, _, *rest) in enumerate(turn)]
         assert plain(table(*HANDSHAKE, *mixed), columns) == whole
@@ -380,7 +422,8 @@ def test_reassembly(table):
 
 def test_time_is_that_of_the_byte_that_completes(rows):
     one, two, three = talk(("S", FIVE), piece=20)[:3]
-    late = [*talk(("C", get())), *[(who, time, flags, seq, 1 + len(get()), data) for (who, _, flags, seq, _, data), time in
+    late = [*talk(("C", get())), *[(who, time, flags, seq, 1 + len(get()), data) for (who, _, flags, seq, _, data),
+                                   time in
                                    zip((three, two, one), (2.0, 3.0, 4.0))]]
     assert rows(segments=late, columns=("answered", "finished")) == [(4.0, 4.0)]
 
@@ -402,7 +445,8 @@ def test_keep_alive_bytes_and_old_duplicates_are_no_data(rows):
 def test_several_streams_in_order_of_request(table):
     other = ("10.0.0.1", 50001)
     second = [segment(*row, client=other) for row in [*HANDSHAKE, *talk(("C", get(b"/b")), ("S", FIVE), start=0.9)]]
-    assert plain(table(*HANDSHAKE, *second, *talk(("C", get(b"/a")), ("S", FIVE))), ("stream", "target")) == [(1, "/b"), (0, "/a")]
+    assert plain(table(*HANDSHAKE, *second, *talk(("C", get(b"/a")), ("S", FIVE))), ("stream", "target")) == [
+        (1, "/b"), (0, "/a")]
 
 
 # What is no HTTP
@@ -411,9 +455,12 @@ def test_several_streams_in_order_of_request(table):
     [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\n")], [("C", bytes(range(256)) * 9), ("S", bytes(range(256)))],
     [("C", b"\x16\x03\x01\x02\x00\x01\x00"), ("S", b"\x16\x03\x03")], [("C", b"GET /\r\n"), ("S", b"<html>")],
     [("C", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], [("C", b"GET / HTTP/1.1\r\nHost: never ends")], [("S", FIVE)],
-    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")], [("C", b"foo bar HTTP/1.1\r\n\r\n")],
-    [("C", b"FOO bar HTTP/1.1\r\n\r\n")], [("C", get(method=b"get"))], [("C", get(method=b"Purge"))], [("C", get(b"*.*", method=b"PURGE"))],
-    [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\nDATA\r\n"), ("S", b"250 yes\r\n354 go\r\n"), ("C", get()), ("S", b"250 queued\r\n")]])
+    [("C", b"OPTIONS rtsp://x RTSP/1.0\r\n\r\n"), ("S", b"RTSP/1.0 200 OK\r\n\r\n")],
+    [("C", b"foo bar HTTP/1.1\r\n\r\n")],
+    [("C", b"FOO bar HTTP/1.1\r\n\r\n")], [("C", get(method=b"get"))], [("C", get(method=b"Purge"))],
+    [("C", get(b"*.*", method=b"PURGE"))],
+    [("S", b"220 mail ESMTP\r\n"), ("C", b"EHLO x\r\nDATA\r\n"), ("S", b"250 yes\r\n354 go\r\n"), ("C", get()),
+     ("S", b"250 queued\r\n")]])
 def test_not_http(rows, turns):
     assert rows(*turns) == []
 
@@ -423,30 +470,37 @@ def test_answer_that_is_no_http(rows):
 
 
 @pytest.mark.parametrize("method, target", [
-    (b"PURGE", b"/x"), (b"X_Y-9", b"*"), (b"PURGE", b"http://x/"), (b"M-SEARCH", b"*"), (b"VERSION-CONTROL", b"/x"), (b"GET", b"x"), (b"NOTIFY", b"sip:a@b")])
+    (b"PURGE", b"/x"), (b"X_Y-9", b"*"), (b"PURGE", b"http://x/"), (b"M-SEARCH", b"*"), (b"VERSION-CONTROL", b"/x"),
+    (b"GET", b"x"), (b"NOTIFY", b"sip:a@b")])
 def test_methods(rows, method, target):
-    assert rows(("C", get(target, method)), ("S", FIVE), columns=("method", "target", "status")) == [(method.decode(), target.decode(), 200)]
+    assert rows(("C", get(target, method)), ("S", FIVE), columns=("method", "target", "status")) == [
+        (method.decode(), target.decode(), 200)]
 
 
 @pytest.mark.parametrize("end", [b" \r\n", b" \t\r\n", b" \n"])
 def test_white_space_behind_the_version(rows, end):
-    assert rows(("C", b"GET /a HTTP/1.1" + end + b"Host: x\r\n\r\n" + get(b"/b")), ("S", FIVE * 2)) == [("/a", 200), ("/b", 200)]
+    assert rows(("C", b"GET /a HTTP/1.1" + end + b"Host: x\r\n\r\n" + get(b"/b")), ("S", FIVE * 2)) == [
+        ("/a", 200), ("/b", 200)]
 
 
 @pytest.mark.parametrize("before", [
-    [("C", b"\x05\x01\x00"), ("S", b"\x05\x00"), ("C", b"\x05\x01\x00\x01\x0a\x00\x00\x02\x00\x50"), ("S", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")],
+    [("C", b"\x05\x01\x00"), ("S", b"\x05\x00"), ("C", b"\x05\x01\x00\x01\x0a\x00\x00\x02\x00\x50"),
+     ("S", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")],
     [("C", b"PROXY TCP4 10.0.0.1 10.0.0.2 50000 80\r\n")]], ids=["SOCKS", "PROXY"])
 def test_what_a_client_says_before_http(rows, before):
     assert rows(*before, ("C", get()), ("S", FIVE)) == [("/", 200)]
 
 
-WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"Content-Length: 99999999999999999999\r\n", b"\r\n",
-                         b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc", b"\n", b" ", b"HTTP/1.1 100 C\r\n\r\n", b"fffffffffffffffff\r\n"])
+WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n",
+                         b"Content-Length: 99999999999999999999\r\n", b"\r\n",
+                         b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc", b"\n", b" ",
+                         b"HTTP/1.1 100 C\r\n\r\n", b"fffffffffffffffff\r\n"])
 no_fixture_check = [HealthCheck.function_scoped_fixture]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=no_fixture_check)
-@given(st.lists(st.tuples(st.sampled_from("CS"), st.lists(WORDS | st.binary(max_size=9), max_size=6).map(b"".join)), max_size=8),
+@given(st.lists(st.tuples(st.sampled_from("CS"), st.lists(WORDS | st.binary(max_size=9), max_size=6).map(b"".join)),
+                max_size=8),
        st.integers(1, 60), st.booleans(), st.booleans())
 def test_hostile_bytes_never_raise(tmp_path, turns, piece, close, known):
     segments = talk(*turns, piece=piece, fin="S" if close else None)
@@ -456,8 +510,10 @@ def test_hostile_bytes_never_raise(tmp_path, turns, piece, close, known):
 
 def test_time_grows_with_the_bytes_only(tmp_path):
     """Endless first lines, endless heads and tiny pieces: each byte is looked at a few times."""
-    for data in (b"GET " * 40000, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 4000, (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
-        capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(("C", get()), ("S", data), ("C", data), piece=37 if len(data) < 30000 else 900))
+    for data in (b"GET " * 40000, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 4000,
+                 (get()[:-2] + b"x: y\r\n" * 30) * 400, b"HTTP/1.1 200 OK\r\n" * 8000, b"a" * 20000):
+        turns = talk(("C", get()), ("S", data), ("C", data), piece=37 if len(data) < 30000 else 900)
+        capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *turns)
         begun = time.process_time()
         exchanges(capture)
         assert time.process_time() - begun < 20
@@ -469,7 +525,8 @@ HEADERS = st.sampled_from([[], [(b"Content-Length", b"7")], [(b"Transfer-Encodin
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=no_fixture_check)
-@given(st.lists(st.tuples(st.sampled_from([b"GET", b"HEAD", b"POST"]), st.sampled_from([200, 204, 206, 304, 404, 500]), HEADERS, HEADERS), min_size=1, max_size=6),
+@given(st.lists(st.tuples(st.sampled_from([b"GET", b"HEAD", b"POST"]), st.sampled_from([200, 204, 206, 304, 404, 500]),
+                          HEADERS, HEADERS), min_size=1, max_size=6),
        st.sampled_from([1, 13, 100, 10**6]))
 def test_what_h11_writes(tmp_path, drawn, piece):
     """A conversation that two h11 machines hold is read as they meant it."""

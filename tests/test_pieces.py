@@ -15,7 +15,8 @@ from helpers.exchanges import exchanges
 from helpers.pieces import merge, read_captures, read_folder, summarise, summarise_file, tables_of
 from helpers.states import states
 
-SOME = ("long-7-images-firefox", "long-7-images-replay", "idle-close-quiet", "protection", "lost-last-ack", "closers-race",
+SOME = ("long-7-images-firefox", "long-7-images-replay", "idle-close-quiet", "protection", "lost-last-ack",
+        "closers-race",
         "old-duplicate-accepted", "timers-10")
 NAMES = ("connections", "states", "exchanges")
 PROBES = [("C", 45.0 + number, "A", 27, 44) for number in range(0, 9, 2)]
@@ -117,7 +118,8 @@ def test_probes_that_answer_a_fin_are_kept_wherever_the_capture_is_cut(tmp_path,
     assert expected["time_wait"].tolist() == ["none"]
     for cut in range(1, len(segments)):
         for again in range(cut, len(segments)):
-            parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:again], segments[again:]) if some]
+            parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:again],
+                segments[again:]) if some]
             for partial in (reduce(merge, parts), merge(parts[0], reduce(merge, parts[1:]))):
                 pd.testing.assert_frame_equal(tables_of(partial).connections, expected)
 
@@ -125,7 +127,8 @@ def test_probes_that_answer_a_fin_are_kept_wherever_the_capture_is_cut(tmp_path,
 def test_a_connection_is_given_out_once_it_is_over(tmp_path):
     def talk(start, port):
         client = ("10.0.0.1", port)
-        return [segment(who, at + start, *rest, client=client) for who, at, *rest in (*HANDSHAKE, *EXCHANGE, *SERVER_CLOSES)]
+        return [segment(who, at + start, *rest, client=client) for who, at,
+                *rest in (*HANDSHAKE, *EXCHANGE, *SERVER_CLOSES)]
 
     path = tmp_path / "many.pcap"
     wrpcap(str(path), [packet for number in range(40) for packet in talk(300.0 * number, 40000 + number)])
@@ -135,7 +138,7 @@ def test_a_connection_is_given_out_once_it_is_over(tmp_path):
 
 
 def test_captures_appended_to_one_another(tmp_path):
-    """What comes later in the file may be earlier: no connection was silent for a day because another came a day before."""
+    """What is later in the file may be earlier: no connection was silent for a day because another came before."""
     long = [("C", 0.3 + number, "A", 28, 44) for number in range(60)]
     rows = [*HANDSHAKE, *EXCHANGE, *long, *SERVER_CLOSES]
     other = segment("C", 90_000.0, "S", 0, client=("10.0.0.9", 1))
@@ -150,7 +153,7 @@ def test_a_file_is_read_in_less_memory_than_it_takes(tmp_path):
     packets = [bytes(segment("C", 0, "PA", 1 + 1400 * number, 1, b"x" * 1400)) for number in range(2)]
     header = b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(8) + b"\xff\xff\x00\x00\x01\x00\x00\x00"
     path, frames = tmp_path / "large.pcap", 70_000
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.write(header)
         opening = [bytes(segment(*part)) for part in HANDSHAKE]
         for number in range(frames):
@@ -165,7 +168,7 @@ def test_a_file_is_read_in_less_memory_than_it_takes(tmp_path):
 
 def test_no_capture_is_one_clear_error(tmp_path):
     (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
-    with pytest.raises(CaptureError, match="letter.txt: byte 0: not a pcap or pcapng file"):
+    with pytest.raises(CaptureError, match=r"letter\.txt: byte 0: not a pcap or pcapng file"):
         list(read_captures(tmp_path / "letter.txt"))
     with pytest.raises(CaptureError, match="No such file"):
         list(read_captures([tmp_path / "nothing.pcap"]))
@@ -181,7 +184,8 @@ def test_a_cut_file_in_pieces_says_where_and_gives_what_is_whole(tmp_path, data)
     pcap = tmp_path / "cut.pcap"
     wrpcap(str(pcap), [segment(*part) for part in (*HANDSHAKE, *EXCHANGE)])
     pcap.write_bytes(pcap.read_bytes()[:-1])
-    assert "frame 6 is cut short" in read_capture(pcap).cut and list(read_pieces(pcap, 100))[-1].cut == read_capture(pcap).cut
+    assert "frame 6 is cut short" in read_capture(pcap).cut and list(read_pieces(pcap,
+        100))[-1].cut == read_capture(pcap).cut
 
 
 def test_dask_reads_a_folder_to_the_same_tables(tmp_path, data):

@@ -1,4 +1,4 @@
-"""What holds for every capture: the same tables whatever the container, the numbers or the neighbours; and time in proportion."""
+"""What holds for every capture: the same tables whatever the container, the numbers or the neighbours."""
 
 import gzip
 import struct
@@ -38,11 +38,12 @@ from helpers.captures import CaptureError, merge_captures, read_capture
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.experiments import data_folder
-from helpers.flow import accepted_resets, flows, history, probes, probes_and_resets
+from helpers.flow import accepted_resets, flows, known_before, probes, probes_and_resets
 from helpers.report import Incident, summary
 from helpers.states import states
 
-bounded = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(max_examples=8, deadline=None, derandomize=True,
+                   suppress_health_check=[HealthCheck.function_scoped_fixture])
 GET, OK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 EXCHANGE = spoken("C", GET) + spoken("S", OK, ack=1 + len(GET))
 
@@ -63,15 +64,18 @@ def read(path, data):
 
 # Any conversation
 
-SENT = st.tuples(st.sampled_from("CS"), st.sampled_from([SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, FIN, RST, RST | ACK, 0]),
-                 st.sampled_from([0, 0, 1, 1, 2, 28, 29, 77777, 2**31, 2**32 - 1]), st.sampled_from([0, 1, 1, 2, 28, 29, 44, 2**31]),
+SENT = st.tuples(st.sampled_from("CS"), st.sampled_from([SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, FIN, RST, RST | ACK,
+                                                         0]),
+                 st.sampled_from([0, 0, 1, 1, 2, 28, 29, 77777, 2**31, 2**32 - 1]),
+                 st.sampled_from([0, 1, 1, 2, 28, 29, 44, 2**31]),
                  st.sampled_from([b"", b"", b"x", GET, OK]), st.integers(0, 2))
 TALKS = st.lists(SENT, max_size=25)
 
 
 def frames_of(talk, isn=None):
     """The frames of a talk between one server and three clients, who have met before or not."""
-    return [frame(who, flags, seq, ack, payload, (CLIENT[0], CLIENT[1] + port), isn=isn) for who, flags, seq, ack, payload, port in talk]
+    return [frame(who, flags, seq, ack, payload, (CLIENT[0], CLIENT[1] + port), isn=isn) for who, flags, seq, ack,
+            payload, port in talk]
 
 
 @bounded
@@ -86,7 +90,8 @@ def test_any_order_of_segments(tmp_path, talk):
 def test_the_container_does_not_matter(tmp_path, talk, order, other):
     frames = frames_of(talk)
     whole = tables(read(tmp_path / "a", pcap(frames, order=order)))
-    for data in (gzip.compress(pcap(frames, order=other)), pcapng(frames, order=other), gzip.compress(pcapng(frames, order=order))):
+    for data in (gzip.compress(pcap(frames, order=other)), pcapng(frames, order=other),
+                 gzip.compress(pcapng(frames, order=order))):
         same(whole, tables(read(tmp_path / "b", data)))
 
 
@@ -118,11 +123,14 @@ def test_other_connections_do_not_matter(tmp_path, talk):
     whole = read(tmp_path / "whole", pcap(frames_of(talk)))
     for port in sorted({said[5] for said in talk}):
         own = [(number, said) for number, said in enumerate(talk) if said[5] == port]
-        alone = read(tmp_path / "alone", pcap(frames_of([said for _, said in own]), times=[1000 * number for number, _ in own]))
+        alone = read(tmp_path / "alone", pcap(frames_of([said for _, said in own]),
+                                              times=[1000 * number for number, _ in own]))
         rows = whole.segments.loc[[number + 1 for number, _ in own]]
-        assert (rows["host"].astype(object).fillna("?").tolist() == alone.segments["host"].astype(object).fillna("?").tolist())
+        hosts, expected = (table["host"].astype(object).fillna("?").tolist() for table in (rows, alone.segments))
+        assert hosts == expected
         assert pd.factorize(rows["stream"])[0].tolist() == alone.segments["stream"].tolist()
-        told = connections(whole).loc[rows["stream"].unique(), ["ending", "closer", "client_bytes", "server_bytes", "keepalive_probes"]]
+        columns = ["ending", "closer", "client_bytes", "server_bytes", "keepalive_probes"]
+        told = connections(whole).loc[rows["stream"].unique(), columns]
         assert told.astype(str).to_numpy().tolist() == connections(alone)[list(told)].astype(str).to_numpy().tolist()
 
 
@@ -142,9 +150,9 @@ def test_batches_do_not_matter(tmp_path, talk):
 @bounded
 @given(TALKS)
 def test_few_streams_need_a_closer_look(tmp_path, talk):
-    """Probes and accepted resets are the same whether all streams are looked at or those alone in which there can be any."""
+    """Probes and accepted resets are the same whether all streams are looked at or only those that can have any."""
     flow = next(flows(read(tmp_path / "a", pcap(frames_of(talk))), 1 << 60))
-    known = history(flow)
+    known = known_before(flow)
     probe, accepted = probes_and_resets(flow)
     assert probe.tolist() == probes(flow, known).tolist() and accepted.tolist() == accepted_resets(flow, known).tolist()
 
@@ -183,7 +191,8 @@ def test_other_files_of_the_same_packets(tmp_path, path):
 
 # Memory: what is claimed costs nothing
 
-CLAIMS = [pcap([])[:24] + b"\xff" * 16 + bytes(1000), pcap([bytes(60)] * 500), block(0x0A0D0D0A, bytes(8) + b"\xff" * 8) + bytes(1000),
+CLAIMS = [pcap([])[:24] + b"\xff" * 16 + bytes(1000), pcap([bytes(60)] * 500),
+          block(0x0A0D0D0A, bytes(8) + b"\xff" * 8) + bytes(1000),
           pcapng([]) + b"\x06\0\0\0\xfc\xff\xff\x7f" + bytes(1000), pcapng([]) + block(6, b"\xff" * 20),
           pcap(opened() + [frame("C", ACK, 2**31, 2**31, b"x")] * 99)]
 
@@ -212,15 +221,16 @@ CLOSES = (("S", FIN | ACK, 1, 1), ("C", ACK, 1, 2), ("C", FIN | ACK, 1, 2), ("S"
 CROWDS = {
     "a first line in bytes": lambda: pcap(opened() + spoken("C", b"GET /" + b"y" * 65000, 1)),
     "a head in bytes": lambda: pcap(opened() + spoken("C", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 16000, 1)),
-    "connections of one pair of endpoints": lambda: pcap([one for number in range(8000) for one in opened(isn=isn(number)) + [
-        frame(*said, isn=isn(number)) for said in CLOSES]]),
+    "connections of one pair of endpoints": lambda: pcap([
+        one for number in range(8000) for one in opened(isn=isn(number)) + [
+            frame(*said, isn=isn(number)) for said in CLOSES]]),
     "one frame of many tags among many": lambda: pcap([bytes(12) + b"\x08\0" + frame("C", ACK, 1, 1)] * 60000 + [
         bytes(12) + b"\x81\0\0\0" * 30000], link=ETHERNET)}
 
 
 @pytest.mark.parametrize("name", CROWDS)
 def test_crowds_take_seconds(tmp_path, name):
-    """What once took minutes, its time growing with the square, takes a second; the limit leaves room for slow machines."""
+    """What once took minutes, its time growing with the square, takes a second; the limit is for slow machines."""
     (tmp_path / name).write_bytes(CROWDS[name]())
     begun = time.process_time()
     incident = Incident(read_capture(tmp_path / name))
@@ -256,16 +266,18 @@ def test_many_small_blocks_take_a_moment(tmp_path, name):
 # What once went wrong
 
 def test_times_of_bytes_grow_with_their_numbers(tmp_path):
-    """The end of a body that came before its head, and stands behind a gap: it is not finished before it is answered."""
+    """The end of a body that came before its head, and stands behind a gap: not finished before it is answered."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n" + b"x" * 30
-    early, head = frame("S", PSH | ACK, 1 + len(answer) - 5, 1 + len(GET), b"x" * 5), frame("S", PSH | ACK, 1, 1 + len(GET), answer[:-20])
+    early, head = frame("S", PSH | ACK, 1 + len(answer) - 5, 1 + len(GET), b"x" * 5), frame("S", PSH | ACK, 1,
+        1 + len(GET), answer[:-20])
     found = exchanges(read(tmp_path / "gap", pcap(opened() + spoken("C", GET) + [early, head]))).iloc[0]
     assert (found["answered"], found["finished"]) == (0.005, 0.005)
 
 
 def test_a_fin_before_the_answer_does_not_end_it(tmp_path):
     answer = spoken("S", b"HTTP/1.1 200 OK\r\n\r\nhello", ack=1 + len(GET))
-    capture = read(tmp_path / "fin", pcap(opened() + spoken("C", GET) + [frame("S", FIN | ACK, 1, 1 + len(GET)), *answer]))
+    capture = read(tmp_path / "fin", pcap(opened() + spoken("C", GET) + [frame("S", FIN | ACK, 1, 1 + len(GET)),
+        *answer]))
     found = exchanges(capture).iloc[0]
     assert found["framing"] == "until-close" and found[["finished", "response_bytes"]].isna().all()
 
@@ -290,5 +302,6 @@ def test_a_stray_of_any_distance_changes_nothing(tmp_path, at, distances, flags,
     strays = [frame("C", flags, distance, 1, payload) for distance in distances]
     stray_times = [times[at - 1] + 1 + number for number in range(len(strays))]
     whole = tables(read(tmp_path / "a", pcap(talk, times=times)))
-    odd = tables(read(tmp_path / "b", pcap(talk[:at] + strays + talk[at:], times=times[:at] + stray_times + times[at:])))
+    odd = tables(read(tmp_path / "b", pcap(talk[:at] + strays + talk[at:],
+                                           times=times[:at] + stray_times + times[at:])))
     same(whole[1:], odd[1:])

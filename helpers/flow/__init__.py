@@ -20,11 +20,11 @@ from helpers.flow.groups import (
     positions,
     values_at,
 )
-from helpers.flow.history import History, accepted_resets, history, probes, probes_and_resets
+from helpers.flow.history import History, accepted_resets, known_before, probes, probes_and_resets
 from helpers.flow.reassembly import byte_streams
 
 __all__ = ["HOSTS", "NONE", "NO_LIMIT", "Flow", "History", "accepted_resets", "byte_streams", "directions", "first_row",
-           "first_value", "flows", "highest", "history", "last_row", "lowest", "of_peer", "positions", "probes",
+           "first_value", "flows", "highest", "known_before", "last_row", "lowest", "of_peer", "positions", "probes",
            "probes_and_resets", "segment_flow", "values_at"]
 HOSTS = ("client", "server")
 COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
@@ -40,7 +40,7 @@ def segment_flow(capture: Capture) -> pd.DataFrame:
     """
     if "segment_flow" not in capture.derived:
         flow = next(flows(capture, NO_LIMIT))
-        columns = {name: getattr(flow, name) for name in COLUMNS} | history(flow)._asdict()
+        columns = {name: getattr(flow, name) for name in COLUMNS} | known_before(flow)._asdict()
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
         capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
     return capture.derived["segment_flow"]

@@ -26,7 +26,7 @@ class History(NamedTuple):
         return History(*(column[rows] for column in self))
 
 
-def history(flow: Flow) -> History:
+def known_before(flow: Flow) -> History:
     """What was known before each segment of `flow`."""
     first, here, begins = flow.direction & 1 == 0, np.arange(len(flow.row)), flow.begins
     begin = np.repeat(begins, np.diff(np.r_[begins, len(here)]))
@@ -79,7 +79,7 @@ def probes_and_resets(flow: Flow) -> tuple[np.ndarray, np.ndarray]:
     """The same as `probes` and `accepted_resets`, found faster: only some connections can have any."""
     chosen = _with_surprises(flow)
     part = flow.of_connections(chosen)
-    rows, known = np.flatnonzero(chosen[flow.stream]), history(part)
+    rows, known = np.flatnonzero(chosen[flow.stream]), known_before(part)
     probe, accepted = np.zeros((2, len(flow.row)), bool)
     probe[rows], accepted[rows] = probes(part, known), accepted_resets(part, known)
     return probe, accepted

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import FIN, LARGEST_SCALE, RST, SYN
-from helpers.flow import NONE, Flow, History, first_row, first_value, highest, history, last_row, of_peer, probes
+from helpers.flow import NONE, Flow, History, first_row, first_value, highest, known_before, last_row, of_peer, probes
 
 SPAN = 30.0     # seconds; less than TIME_WAIT, so that a chain of segments that prolong it stays whole
 STRIDE = 29     # of 2**29 bytes; less than half a window, so that numbers that go round can be followed
@@ -16,7 +16,7 @@ def decide(flow: Flow, weight: np.ndarray, probe_count: np.ndarray) -> tuple[np.
     The probes that are known are counted at the first segment of each connection. Those in doubt are counted at one
     of them.
     """
-    known, first = history(flow), flow.begins
+    known, first = known_before(flow), flow.begins
     is_probe = probes(flow, known)
     counts = np.zeros_like(probe_count)
     counts[first] = np.bincount(flow.stream, probe_count + np.where(is_probe, weight, 0), len(first))

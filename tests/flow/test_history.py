@@ -6,7 +6,7 @@ import pytest
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
 from helpers.connections import segment_flow
-from helpers.flow import NONE, accepted_resets, flows, history
+from helpers.flow import NONE, accepted_resets, flows, known_before
 
 OPEN = [*HANDSHAKE, *EXCHANGE]
 
@@ -14,7 +14,7 @@ OPEN = [*HANDSHAKE, *EXCHANGE]
 def accepted(path, *segments):
     """Whether the last of these segments is a RST that its receiver accepts."""
     flow = next(flows(toy(path / "toy.pcap", *segments)))
-    return bool(accepted_resets(flow, history(flow))[-1])
+    return bool(accepted_resets(flow, known_before(flow))[-1])
 
 
 def test_every_column(tmp_path):
@@ -45,7 +45,8 @@ def test_streams_are_apart(tmp_path):
     pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
 
 
-@pytest.mark.parametrize("reset, counts", [(28, True), (27, False), (29, True), (28 + 60000, True), (28 + 70000, False)])
+@pytest.mark.parametrize("reset, counts", [
+    (28, True), (27, False), (29, True), (28 + 60000, True), (28 + 70000, False)])
 def test_a_reset_where_the_receiver_is_silent(tmp_path, reset, counts):
     """Further on in the window it may stand where data that were not captured ended."""
     assert accepted(tmp_path, *OPEN, ("C", 1.0, "R", reset)) == counts
@@ -56,7 +57,7 @@ def test_a_reset_where_the_receiver_speaks_on(tmp_path, reset, counts):
     """Then it stands at the next number expected, or is challenged: not even one number above it counts."""
     segments = [*OPEN, ("C", 1.0, "R", reset), ("S", 1.1, "PA", 44, 28, b"more")]
     flow = next(flows(toy(tmp_path / "toy.pcap", *segments)))
-    assert accepted_resets(flow, history(flow)).tolist() == [False] * 6 + [counts, False]
+    assert accepted_resets(flow, known_before(flow)).tolist() == [False] * 6 + [counts, False]
 
 
 @pytest.mark.parametrize("reset, counts", [(29, True), (30, False)])
@@ -67,4 +68,4 @@ def test_a_reset_behind_a_fin(tmp_path, reset, counts):
 
 def test_no_segments(tmp_path):
     nothing = next(flows(toy(tmp_path / "toy.pcap", *OPEN))).of_connections(np.zeros(1, bool))
-    assert [len(column) for column in history(nothing)] == [0] * 4
+    assert [len(column) for column in known_before(nothing)] == [0] * 4
