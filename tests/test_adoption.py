@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
-EXERCISE = re.compile(r"\b\d\d\.\d\b")
+EXERCISE = re.compile(r"(?<![\d.])\d\d\.\d\b")       # not the end of a version, as 1.29.7
 
 
 def text(name):
