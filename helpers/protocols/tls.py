@@ -293,6 +293,29 @@ def clear_messages(stream: ByteStream) -> Iterator[tuple[int, bytes, float]]:
         del held[:used]
 
 
+def round_trips(client: ByteStream, server: ByteStream) -> int | None:
+    """How often the client waited for the server before it sent its first data; None where that was not captured.
+
+    Of what the server sent before then, what came in a row counts as one answer.
+    """
+    if client.first is None or server.first is None:
+        return None
+    turns = []
+    for side, stream in enumerate((client, server)):
+        for record in records(stream):
+            if record.missed != (0, 0):
+                return None
+            turns.append((record.time, side, record.kind))
+            if record.kind == APPLICATION_DATA:
+                break
+    waited, before = 0, 0
+    for _, side, kind in sorted(turns, key=lambda turn: turn[0]):
+        if side == 0 and kind == APPLICATION_DATA:
+            return waited + (before == 1)
+        waited, before = waited + (side == 0 and before == 1), side
+    return None
+
+
 def resumed(hellos: Hellos) -> bool | None:
     """Whether a session goes on that began on another connection; None where that was not captured.
 
