@@ -50,6 +50,8 @@ def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
 
 def _first_pieces(stream: ByteStream) -> Iterator[tuple[bytes, bool]]:
     """Yield (bytes, whether nothing stands before them) of what one end sent first, or what was captured first."""
+    if stream.start == stream.stop:
+        return
     cursor, begins = Cursor(stream), stream.first is not None and stream.first == stream.pieces.seq[stream.start]
     last = stream.start + 1 if begins else min(stream.start + SEARCHED, stream.stop)
     for index in range(stream.start, last):
@@ -65,7 +67,7 @@ def _client_of(pair, side: int, data: bytes) -> int:
     if data[0] == tls.HANDSHAKE and data[tls.HEAD:tls.HEAD + 1] in (b"\1", b"\2"):
         return side if data[tls.HEAD] == tls.CLIENT_HELLO else side ^ 1
     other = pair[side ^ 1]
-    first = next(_first_pieces(other))[0] if other else b""
+    first, _ = next(_first_pieces(other), (b"", True)) if other else (b"", True)
     return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else 0
 
 
