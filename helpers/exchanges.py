@@ -40,16 +40,16 @@ def exchanges(capture: Capture) -> pd.DataFrame:
 
     Columns: `stream`; `nth` (1: first on its connection; `<NA>` where bytes before it were not captured); `method`,
     `target`, `version` (of the request); `status`; `framing`, how the end of the response is known (`content-length`,
-    `chunked`, `until-close`, or `none` where there is no body to end; `frames` in HTTP/2); `requested`, `answered` (first byte of the
-    request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the first frame;
-    `response_bytes` (status line, header and body; in HTTP/2 the answer's frames). What was not captured is `<NA>`. Where frames were cut, a head
-    counts by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line
-    whose target has spaces gives the part before the first, as Wireshark does. A method that isn't well known counts
-    in upper case, with a target that is a path, `*` or a URL. Bytes of a target are shown as Latin-1, control
-    characters as escapes: `\\x1b`.
+    `chunked`, `until-close`, or `none` where there is no body to end; `frames` in HTTP/2); `requested`, `answered`
+    (first byte of the request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the
+    first frame; `response_bytes` (status line, header and body; in HTTP/2 the answer's frames). What was not captured
+    is `<NA>`. Where frames were cut, a head counts by its first line; where that was cut, `version` is `<NA>`, and
+    `target` what was captured of it. A line whose target has spaces gives the part before the first, as Wireshark does.
+    A method that isn't well known counts in upper case, with a target that is a path, `*` or a URL. Bytes of a target
+    are shown as Latin-1, control characters as escapes: `\\x1b`.
 
-    Over TLS a byte arrives when its whole record has. In HTTP/2 a stream that was cancelled is never `finished`, a header
-    block that can't be unpacked is `<NA>`, and what a server pushed has no `nth`.
+    Over TLS a byte arrives when its whole record has. In HTTP/2 a stream that was cancelled is never `finished`, a
+    header block that can't be unpacked is `<NA>`, and what a server pushed has no `nth`.
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order). An answer that was not captured doesn't shift the later
     ones; where it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
@@ -76,11 +76,11 @@ def signals(capture: Capture) -> pd.DataFrame:
         exchanges(capture)
     rows = sorted(capture.derived["signals"], key=lambda row: row[1])
     table = pd.DataFrame(rows, columns=["stream", "time", "host", "signal", "detail"])
-    return table.astype({"stream": "int64", "time": "float64", "host": "string", "signal": "string", "detail": "string"})
+    return table.astype({"stream": "int64", "time": "float64"} | dict.fromkeys(("host", "signal", "detail"), "string"))
 
 
 def _rows_of_http2(streams: dict[int, ByteStream], first: int, secrets: Mapping, signs: list) -> list[tuple]:
-    """The rows of HTTP/2; `signs` gets the signals. `streams` then hold what may be HTTP/1.x, TLS's plaintext for TLS."""
+    """The rows of HTTP/2; `signs` gets the signals. `streams` keep what may be HTTP/1.x: of TLS, its plaintext."""
     rows = []
     for connection, pair in list(pairs(streams)):
         begins = beginning(pair)

@@ -41,10 +41,10 @@ def _secrets(keys) -> Secrets:
     with clear_errors(name_of(keys)), Path(keys).open("rb") as file:
         text = file.read(LARGEST_KEY_LOG + 1)
     if len(text) > LARGEST_KEY_LOG:
-        raise CaptureError(name_of(keys), 0, f"a key log of more than {LARGEST_KEY_LOG >> 20} MiB; cut it to what is needed")
+        raise CaptureError(name_of(keys), 0, "a key log of more than 64 MiB; cut it to what is needed")
     secrets = read_key_log(text)
     if not secrets and text.strip():
-        raise CaptureError(name_of(keys), 0, "no line of it is one of a TLS key log; give the file that SSLKEYLOGFILE named")
+        raise CaptureError(name_of(keys), 0, "no line of it is one of a TLS key log; give SSLKEYLOGFILE's file")
     return secrets
 
 

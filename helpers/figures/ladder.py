@@ -36,9 +36,9 @@ def ladder(capture: Capture, stream: int, ax: Axes | None = None, frames: slice 
     """Who sent what, and when, on one connection, with both ends' states down the sides; one row a segment.
 
     `frames`: only these frame numbers (a slice, both ends included, or a collection). `exchanges`: puts
-    request lines and statuses on their rows, and `close_notify`, GOAWAY and RST_STREAM where they can be read. `states`: draws the state of each end. A run of data segments,
-    or of probes, shares a row. The distance between rows doesn't tell time, the margin does. Sequence numbers
-    are relative, as Wireshark shows them.
+    request lines and statuses on their rows, and `close_notify`, GOAWAY and RST_STREAM where they can be read.
+    `states`: draws the state of each end. A run of data segments, or of probes, shares a row. The distance between
+    rows doesn't tell time, the margin does. Sequence numbers are relative, as Wireshark shows them.
     """
     rows = ladder_rows(capture, stream, frames, exchanges)
     stays = None if states is None else stays_of(states[states["stream"] == stream], 1)

@@ -26,8 +26,8 @@ from helpers.flow.reassembly import byte_streams
 
 __all__ = ["HOSTS", "NONE", "NO_LIMIT", "Beginning", "Flow", "History", "accepted_resets", "beginning", "byte_streams",
            "directions", "first_row",
-           "first_value", "flows", "handshakes", "highest", "inside", "known_before", "last_row", "lowest", "of_peer", "pairs", "positions",
-           "probes",
+           "first_value", "flows", "handshakes", "highest", "inside", "known_before", "last_row",
+           "lowest", "of_peer", "pairs", "positions", "probes",
            "probes_and_resets", "protocols", "segment_flow", "values_at"]
 HOSTS = ("client", "server")
 COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",

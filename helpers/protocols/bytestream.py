@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LONGEST_LINE = 1 << 20
 
@@ -73,15 +73,25 @@ class Run:
 
 def runs(stream: ByteStream) -> Iterator[Run]:
     """Yield the `Run`s of what was captured of a stream."""
-    cursor, pieces, start = Cursor(stream), stream.pieces, stream.start
-    while start < stream.stop:
+    buffer, pieces, start, end = stream.buffer, stream.pieces, stream.start, stream.stop
+    seqs, places, sizes = pieces.seq, pieces.at, pieces.size
+    while start < end:
         stop = start + 1
-        while cursor.continues(stop - 1):
+        while stop < end and seqs[stop] == seqs[stop - 1] + sizes[stop - 1]:
             stop += 1
-        data = b"".join([cursor.buffer[pieces.at[place]:pieces.at[place] + pieces.size[place]]
-                         for place in range(start, stop)])
-        yield Run(pieces, start, stop, pieces.seq[start], data)
+        whole = places[stop - 1] + sizes[stop - 1]
+        if whole - places[start] == seqs[stop - 1] + sizes[stop - 1] - seqs[start]:     # the pieces lie side by side
+            data = bytes(buffer[places[start]:whole])
+        else:
+            data = b"".join([buffer[at:at + size] for at, size in zip(places[start:stop], sizes[start:stop])])
+        yield Run(pieces, start, stop, seqs[start], data)
         start = stop
+
+
+def first_part(stream: ByteStream, length: int) -> ByteStream:
+    """The pieces of a stream that begin in its first `length` bytes."""
+    limit = stream.pieces.seq[stream.start] + length if stream.start < stream.stop else 0
+    return replace(stream, stop=bisect_left(stream.pieces.seq, limit, stream.start, stream.stop))
 
 
 class Cursor:

@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113): frames, and the exchanges that both ends' frames are. `hpack` and `hyperframe` read what is in them.
+"""HTTP/2 (RFC 9113): frames, and the exchanges that both ends' frames are; `hpack` and `hyperframe` do the rest.
 
 Nothing is trusted: the bytes may be any protocol's, and any of them may be missing. Behind a gap reading goes on at
 the next frame that can be told for one; a header block that refers to what stood in the gap can't be read.
@@ -12,7 +12,7 @@ from helpers.protocols.bytestream import ByteStream, Run, runs
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, END_HEADERS = 1, 4
+END_STREAM, END_HEADERS, PADDED_OR_PRIORITY = 1, 4, 8 | 32
 HEAD = 9
 SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 LARGEST_TABLE, LARGEST_LIST = 1 << 20, 1 << 20     # of HPACK: what is kept, and what a block may unpack to
@@ -168,7 +168,7 @@ class _Blocks:
         self._decoder = self._open = None
 
     def take(self, frame: Frame) -> Block | None:
-        """The block that ends with `frame`, None where it goes on; of a field that comes again, its first value counts."""
+        """The block that ends with `frame`, None where it goes on; of a field's values the first counts."""
         if frame.kind == CONTINUATION:
             if self._open is None or self._open[0].stream != frame.stream:
                 return None
@@ -203,6 +203,8 @@ class _Blocks:
 
 def _block_of(frame: Frame) -> tuple[int, bytearray | None]:
     """(promised stream, the fragment of a header block) in HEADERS or PUSH_PROMISE; None where it is damaged."""
+    if frame.kind == HEADERS and not frame.flags & PADDED_OR_PRIORITY:
+        return 0, bytearray(frame.payload)
     parsed = _parsed(frame)
     return (0, None) if parsed is None else (getattr(parsed, "promised_stream_id", 0), bytearray(parsed.data))
 

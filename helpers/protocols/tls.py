@@ -1,4 +1,4 @@
-"""TLS as it begins: records, the two hellos, and what they agree on (RFC 8446, RFC 5246). All of it can be read without keys.
+"""TLS as it begins: records, the two hellos, and what they agree on (RFC 8446, RFC 5246), which needs no keys.
 
 What stands behind them: `helpers.protocols.tls_session`, where the secrets are known. Nothing is trusted: the bytes
 may be any protocol's.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from helpers.protocols.bytestream import ByteStream, Run, runs
+from helpers.protocols.bytestream import ByteStream, first_part, runs
 from helpers.protocols.tls_keys import TLS_1_3
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
@@ -107,7 +107,7 @@ class _Reader:
 
 
 def handshake_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (type, body) of each whole handshake message in `data`, what the records, or CRYPTO frames, hold in order."""
+    """Yield (type, body) of each whole handshake message in `data`: what records, or CRYPTO frames, hold in order."""
     at = 0
     while at + 4 <= len(data):
         end = at + 4 + int.from_bytes(data[at + 1:at + 4], "big")
@@ -217,7 +217,10 @@ def records(stream: ByteStream) -> Iterator[Record]:
                 missed = (missed[0] + max(gap // (HEAD + LONGEST_RECORD), 1), missed[1] + gap // SHORTEST_SEALED + 1)
         if at is None:
             continue
-        while is_record(head := data[at:at + HEAD]) and (end := at + HEAD + int.from_bytes(head[3:], "big")) <= len(data):
+        while is_record(head := data[at:at + HEAD]):
+            end = at + HEAD + int.from_bytes(head[3:], "big")
+            if end > len(data):
+                break
             yield run.record(Record, head, at, end, missed)
             at, missed = end, (0, 0)
         expected = run.begin + at
@@ -278,7 +281,7 @@ def clear_messages(stream: ByteStream) -> Iterator[tuple[int, bytes, float]]:
     encrypted, that does not follow, or behind what a hello may take.
     """
     held, total = bytearray(), 0
-    for record in records(stream):
+    for record in records(first_part(stream, 2 * LONGEST_MESSAGE)):
         if record.missed != (0, 0) or record.kind in (APPLICATION_DATA, ALERT) or total > LONGEST_MESSAGE:
             return
         if record.kind == CHANGE_CIPHER_SPEC:

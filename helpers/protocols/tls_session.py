@@ -8,7 +8,7 @@ number it has.
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from helpers.protocols import tls
 from helpers.protocols.bytestream import ByteStream, Pieces
@@ -24,8 +24,8 @@ class Session:
     """What could be read of a TLS connection.
 
     `hellos`; `alpn`: the protocol that was chosen, None where none was, or it can't be told; `early_data`: whether the
-    server accepted early data, None where it can't be told; `unread`: why the plaintext can't be read, or None; `plain`:
-    the plaintext of the client (0) and the server (1); `alerts`: (time, 0 or 1, name) of each one that could be read.
+    server accepted early data, None where it can't be told; `unread`: why nothing can be read, or None; `plain`: the
+    plaintext of the client (0) and the server (1); `alerts`: (time, 0 or 1, name) of each one that could be read.
     """
 
     hellos: tls.Hellos
@@ -49,11 +49,13 @@ def read_session(client: ByteStream | None, server: ByteStream | None, secrets: 
     for side in sides[::-1]:
         if side:
             side.read()
+    session.unread = _why_not_opened(sides)
     if hellos.client.early_data and session.early_data is None and sides[1] and sides[1].opened:
         session.early_data = False
     for side, other in zip(sides, sides[::-1]):
-        if side and side.begin:
-            session.plain[side.number] = side.plaintext(other)
+        if side and side.plain.parts:
+            fin = None if side.gap else side.stream.fin
+            session.plain[side.number] = side.plain.stream(fin, other and other.plain)
     session.alerts.sort(key=lambda alert: alert[0])
     return session
 
@@ -68,6 +70,13 @@ def _why_unread(hellos: tls.Hellos, known: Mapping | None) -> str | None:
     if hellos.server.cipher not in CIPHERS:
         return f"cipher {cipher_name(hellos.server.cipher)} is not read"
     return None if known else "no keys"
+
+
+def _why_not_opened(sides: list) -> str | None:
+    """Why no record could be opened; None where one was, or none came."""
+    if any(side and side.opened for side in sides) or not any(side and side.sealed for side in sides):
+        return None
+    return "the keys don't fit" if any(side and side.epochs for side in sides) else "no keys"
 
 
 def _epochs(hellos: tls.Hellos, known: Mapping, name: str) -> list:
@@ -88,12 +97,13 @@ class _Side:
         self.stream, self.epochs, self.session, self.number = stream, epochs, session, number
         self.new_style = session.hellos.server.version == TLS_1_3
         self.epoch, self.next, self.fresh, self.missed, self.tries = 0, 0, True, (0, 0), MOST_TRIES
-        self.encrypted, self.opened, self.gap, self.lost, self.held = False, False, False, False, bytearray()
-        self.parts, self.size, self.at = [], 0, 1
-        self.begin, self.end, self.place, self.length, self.time, self.ack, self.wire = [], [], [], [], [], [], []
+        self.encrypted, self.opened, self.sealed, self.gap = False, False, False, False
+        self.held, self.plain = bytearray(), _Plain()
 
     def read(self) -> None:
-        """Read all records."""
+        """Read all records. Early data that were accepted and can't be read are missing before all others."""
+        if not self.number and self.session.early_data and self.epochs and self.epochs[0][0] != EARLY:
+            self.plain.at, self.plain.lost = UNKNOWN_LENGTH, True
         for record in tls.records(self.stream):
             self.missed = tuple(map(sum, zip(self.missed, record.missed)))
             if record.kind == tls.CHANGE_CIPHER_SPEC:
@@ -107,6 +117,7 @@ class _Side:
 
     def _read_sealed(self, record: tls.Record) -> None:
         """Read one record that is encrypted."""
+        self.sealed = True
         content = self._open(record)
         if content is None:
             self.missed = self.missed[0] + 1, self.missed[1] + 1
@@ -126,8 +137,9 @@ class _Side:
         for epoch, number, keys in self._candidates():
             content = keys.open(number, record.head, record.body)
             if content is not None:
-                label = self.epochs[epoch][0]
-                self.gap |= (epoch == self.epoch and number != self.next and label != HANDSHAKE)
+                label, known = self.epochs[epoch]
+                self.gap |= epoch == self.epoch and label != HANDSHAKE and (number != self.next or keys is not known)
+                self.gap &= bool(number or self.plain.parts)
                 self.epochs[epoch] = label, keys
                 self.epoch, self.next, self.fresh, self.missed = epoch, number + 1, False, (0, 0)
                 return content
@@ -183,25 +195,35 @@ class _Side:
 
     def _add(self, data: bytes, record: tls.Record) -> None:
         """Add the plaintext of a record, but early data that the server has not accepted."""
-        if not data or self.epochs[self.epoch][0] == EARLY and not self.session.early_data:
-            return
-        if self.gap and self.epochs[self.epoch][0] != EARLY:
-            self.at += UNKNOWN_LENGTH
-        for column, value in ((self.begin, self.at), (self.end, self.at + len(data)), (self.place, self.size),
-                              (self.length, len(data)), (self.time, record.time), (self.ack, record.ack),
-                              (self.wire, record.end)):
-            column.append(value)
-        self.lost, self.gap = self.lost or self.gap, False
+        early = self.epochs[self.epoch][0] == EARLY
+        if data and not (early and not self.session.early_data):
+            self.plain.add(data, record, self.gap and not early)
+            self.gap &= early
+
+
+class _Plain:
+    """The plaintext of one end, a piece for each record; `lost`: whether there is a gap in it."""
+
+    def __init__(self):
+        self.parts, self.size, self.at, self.lost, self.wire = [], 0, 1, False, []
+        self.pieces = Pieces([], [], [], [], [], [])
+
+    def add(self, data: bytes, record: tls.Record, gap: bool) -> None:
+        """Add what a record holds; `gap`: whether something was lost before it."""
+        self.lost |= gap
+        self.at += UNKNOWN_LENGTH * gap
+        values = (self.at, self.at + len(data), self.size, len(data), record.ack, record.time)
+        for name, value in zip(Pieces.__slots__, values):
+            getattr(self.pieces, name).append(value)
+        self.wire.append(record.end)
         self.parts.append(data)
         self.size += len(data)
         self.at += len(data)
 
-    def plaintext(self, other: "_Side | None") -> ByteStream:
-        """All plaintext as a stream; what its pieces acknowledge is counted in the plaintext of the `other` end."""
-        acks = [1] * len(self.ack)
-        if other and other.wire:
-            places = (bisect_right(other.wire, ack) for ack in self.ack)
-            acks = [other.end[place - 1] if place else 1 for place in places]
-        fin = self.stream.fin and not self.lost and not self.gap and (self.stream.fin[0], self.at) or None
-        return ByteStream(memoryview(b"".join(self.parts)), Pieces(self.begin, self.end, self.place, self.length, acks,
-                          self.time), 0, len(self.begin), 1 if self.begin[0] == 1 else None, fin)
+    def stream(self, fin: tuple | None, peer: "_Plain | None") -> ByteStream:
+        """All of it as a stream; what its pieces acknowledge is counted in the plaintext of the `peer`."""
+        places = [bisect_right(peer.wire, ack) if peer else 0 for ack in self.pieces.ack]
+        pieces = replace(self.pieces, ack=[peer.pieces.end[place - 1] if place else 1 for place in places])
+        first = 1 if pieces.seq[0] == 1 else None
+        return ByteStream(memoryview(b"".join(self.parts)), pieces, 0, len(places), first,
+                          (fin[0], self.at) if fin and not self.lost else None)

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="What became of the TCP connections of a pcap or pcapng file (gzipped or not).")
     parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="several are merged by time")
     parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
-    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE): also reads what it opens")
+    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE)")
     options = parser.parse_args(arguments)
     try:
         place = _writable(options.out, options.captures) if options.out else None

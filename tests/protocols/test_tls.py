@@ -117,6 +117,26 @@ def test_a_cipher_that_is_not_read_is_named(tmp_path):
         "cipher TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384 is not read"]
 
 
+@pytest.mark.parametrize("left_out", ["HANDSHAKE", "SERVER_", "CLIENT_", "TRAFFIC_SECRET_0", "_"])
+def test_a_part_of_the_keys_opens_a_part(tmp_path, left_out):
+    spoken = talk(tmp_path, pages(10, 20))
+    path, keys = spoken.write(tmp_path)
+    keys.write_text("".join(line + "\n" for line in spoken.keys.decode().splitlines() if left_out not in line.split(" ")[0]))
+    capture = read_capture(path, keys=keys)
+    table = exchanges(capture)
+    assert table["nth"].tolist() == ([1, 2] if left_out in ("HANDSHAKE", "SERVER_") else [])
+    assert table["status"].isna().tolist() == [left_out == "SERVER_"] * len(table)
+    assert handshakes(capture)["unread"].notna().tolist() == [left_out == "_"]
+
+
+def test_keys_that_do_not_fit_say_so(tmp_path):
+    spoken = talk(tmp_path, pages(10))
+    path, keys = spoken.write(tmp_path)
+    keys.write_text("".join(f"{label} {random} {secret[::-1]}\n" for label, random, secret in map(
+        str.split, spoken.keys.decode().splitlines())))
+    assert handshakes(read_capture(path, keys=keys))["unread"].tolist() == ["the keys don't fit"]
+
+
 def test_secrets_show_nowhere(tmp_path):
     spoken = talk(tmp_path, pages(10))
     path, keys = spoken.write(tmp_path)
