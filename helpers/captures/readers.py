@@ -12,13 +12,13 @@ from helpers.captures.errors import CaptureError
 from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
 from helpers.captures.segments import filled
-from helpers.captures.sources import clear_errors, enough_memory, name_of, opened
+from helpers.captures.sources import CaptureFile, clear_errors, enough_memory, name_of, opened
 
 IN_PIECES = "read it with helpers.pieces.read_captures"
 SMALLER_PIECES = "read it in smaller pieces"
 
 
-def read_capture(path) -> Capture:
+def read_capture(path: CaptureFile) -> Capture:
     """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`; unzipped where it is gzip or zstd.
 
     `path`: of a file, or a file open for reading bytes. Raises `CaptureError` where it can't be opened, is no capture,
@@ -29,7 +29,7 @@ def read_capture(path) -> Capture:
         return _read(name_of(path), data, damage)
 
 
-def toy_capture(packets) -> Capture:
+def toy_capture(packets: Iterable) -> Capture:
     """The capture of hand-built IP packets: anything with `bytes(packet)` and `packet.time` (s), such as scapy's."""
     records = [struct.pack("<IIII", int(packet.time), round(packet.time % 1 * 1e9), len(bytes(packet)),
                            len(bytes(packet))) + bytes(packet) for packet in packets]
@@ -78,7 +78,7 @@ def _read(path, data, damage=None):
     return capture_of(path, data, frames(path, data, progress), progress, damage)
 
 
-def read_pieces(path, size: int) -> Iterator[Capture]:
+def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
     """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
