@@ -69,7 +69,7 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
     Type.PER_PACKET: (headers.PER_PACKET, "link header", links.pass_per_packet)}
 
 
-def decode(data, frames, first: int) -> tuple[dict, tuple, dict]:
+def decode(data: np.ndarray, frames: dict[str, np.ndarray], first: int) -> tuple[dict, tuple, dict]:
     """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped.
 
     `src` and `dst` of the segments are places among the addresses: IPv4's (numbers) and, behind them, IPv6's (bytes).

@@ -5,7 +5,7 @@
 
 import hmac
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TAG = 16            # bytes that authenticate a record
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
@@ -79,7 +79,7 @@ def prf(secret: bytes, label: bytes, seed: bytes, length: int, hash_name: str) -
     return output[:length]
 
 
-def aead(cipher: Cipher, key: bytes):
+def aead(cipher: Cipher, key: bytes) -> Any:
     """The cipher with its key, as an object of `cryptography`: `decrypt(nonce, data, associated_data)`."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
     return AESGCM(key) if cipher.kind == "gcm" else ChaCha20Poly1305(key)

@@ -109,7 +109,7 @@ class _Side:
             if record.kind == tls.CHANGE_CIPHER_SPEC:
                 self.encrypted |= not self.new_style
                 self.missed = self.missed if self.new_style else (0, 0)
-            elif self.new_style and record.kind != tls.APPLICATION_DATA or not (self.new_style or self.encrypted):
+            elif record.kind != tls.APPLICATION_DATA if self.new_style else not self.encrypted:
                 if record.kind == tls.ALERT:
                     self._alert(record.body, record.time)
             else:
