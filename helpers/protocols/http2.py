@@ -4,6 +4,7 @@ Nothing is trusted: the bytes may be any protocol's, and any of them may be miss
 the next frame that can be told for one; a header block that refers to what stood in the gap can't be read.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -62,11 +63,12 @@ class Exchange:
 class Conversation:
     """The exchanges by stream; `signals`: (time, end, name, detail) of each GOAWAY and RST_STREAM; `end`: 0 or 1.
 
-    `given_up`: when, by stream, of those that an end has reset.
+    `given_up`: when, by stream, of those that an end has reset. `gap_at`: when the server was last heard behind a gap.
     """
 
     exchanges: dict = field(default_factory=dict)
     given_up: dict = field(default_factory=dict)
+    gap_at: float = -math.inf
     signals: list = field(default_factory=list)
 
 
@@ -253,8 +255,7 @@ def _read_server(stream: ByteStream, talk: Conversation) -> None:
     for frame in frames(stream):
         if frame.gap:
             blocks.lost()
-            for exchange in talk.exchanges.values():
-                exchange.lossy |= exchange.finished is None
+            talk.gap_at = frame.begun
         if frame.kind in (HEADERS, CONTINUATION, PUSH_PROMISE) and (block := blocks.take(frame)):
             if block.promised:
                 talk.exchanges.setdefault(block.promised, Exchange(_request_line(block.fields), None, block.begun))
@@ -281,7 +282,7 @@ def _go_on(exchange: Exchange, size: int, ended: float, last: int, whole: bool, 
     """
     if exchange.finished is None and not ended > talk.given_up.get(stream, ended):
         exchange.size += size
-        exchange.lossy |= not whole
+        exchange.lossy |= not whole or exchange.requested <= talk.gap_at
         if last:
             exchange.finished = ended
 

@@ -117,6 +117,24 @@ def handshake_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at = end
 
 
+class Messages:
+    """Puts handshake messages together from records: `add` gives those that are whole now, (type, body) each."""
+
+    def __init__(self):
+        self._held = bytearray()
+
+    def add(self, data: bytes) -> list[tuple[int, bytes]]:
+        self._held += data
+        held, found, at = self._held, [], 0
+        while len(held) >= at + 4 and len(held) >= (end := at + 4 + int.from_bytes(held[at + 1:at + 4], "big")):
+            found.append((held[at], bytes(held[at + 4:end])))
+            at = end
+        del held[:at]
+        if len(held) > LONGEST_MESSAGE:
+            held.clear()
+        return found
+
+
 def read_client_hello(body: bytes) -> ClientHello:
     """The ClientHello whose bytes behind the head of 4 are `body`; ValueError where it is none."""
     reader = _Reader(body)
@@ -280,20 +298,15 @@ def clear_messages(stream: ByteStream) -> Iterator[tuple[int, bytes, float]]:
     A change to its keys is yielded as one of type -20, without a body. It is over with the first record that is
     encrypted, that does not follow, or behind what a hello may take.
     """
-    held, total = bytearray(), 0
+    messages, total = Messages(), 0
     for record in records(first_part(stream, 2 * LONGEST_MESSAGE)):
         if record.missed != (0, 0) or record.kind in (APPLICATION_DATA, ALERT) or total > LONGEST_MESSAGE:
             return
         if record.kind == CHANGE_CIPHER_SPEC:
             yield -CHANGE_CIPHER_SPEC, b"", record.time
             continue
-        held += record.body
         total += len(record.body)
-        used = 0
-        for kind, body in handshake_messages(bytes(held)):
-            used += 4 + len(body)
-            yield kind, body, record.time
-        del held[:used]
+        yield from ((kind, body, record.time) for kind, body in messages.add(record.body))
 
 
 def round_trips(client: ByteStream, server: ByteStream) -> int | None:

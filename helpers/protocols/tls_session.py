@@ -15,7 +15,7 @@ from helpers.protocols.bytestream import ByteStream, Pieces
 from helpers.protocols.tls_keys import CIPHERS, TLS_1_2, TLS_1_3, Keys13, cipher_name, keys_of_1_2
 
 UNKNOWN_LENGTH = 1 << 40    # how wide a gap in the plaintext is made
-MOST_TRIES = 4096           # to open records with other numbers, in all of a direction
+MOST_TRIES = 1024           # to open records with other numbers, in all of a direction
 EARLY, HANDSHAKE, TRAFFIC = "EARLY_TRAFFIC_SECRET", "HANDSHAKE_TRAFFIC_SECRET", "TRAFFIC_SECRET_0"
 
 
@@ -98,7 +98,7 @@ class _Side:
         self.new_style = session.hellos.server.version == TLS_1_3
         self.epoch, self.next, self.fresh, self.missed, self.tries = 0, 0, True, (0, 0), MOST_TRIES
         self.encrypted, self.opened, self.sealed, self.gap = False, False, False, False
-        self.held, self.plain = bytearray(), _Plain()
+        self.messages, self.plain = tls.Messages(), _Plain()
 
     def read(self) -> None:
         """Read all records. Early data that were accepted and can't be read are missing before all others."""
@@ -168,10 +168,7 @@ class _Side:
 
     def _handshake(self, data: bytes) -> None:
         """Follow the messages of the handshake: which keys come next, and what the server says of itself."""
-        self.held += data
-        used = 0
-        for kind, body in tls.handshake_messages(bytes(self.held)):
-            used += 4 + len(body)
+        for kind, body in self.messages.add(data):
             if kind in (tls.FINISHED, tls.END_OF_EARLY_DATA) and self.epoch + 1 < len(self.epochs):
                 self.epoch, self.next, self.fresh = self.epoch + 1, 0, True
             elif kind == tls.KEY_UPDATE and self.epochs[self.epoch][0] == TRAFFIC:
@@ -179,9 +176,6 @@ class _Side:
                 self.next, self.fresh = 0, True
             elif kind == tls.ENCRYPTED_EXTENSIONS and self.number:
                 self._encrypted_extensions(body)
-        del self.held[:used]
-        if len(self.held) > tls.LONGEST_MESSAGE:
-            self.held.clear()
 
     def _encrypted_extensions(self, body: bytes) -> None:
         try:
