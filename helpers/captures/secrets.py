@@ -32,7 +32,7 @@ class Labels(Mapping):
 class Secrets(Mapping):
     """The secrets of many connections: client random (32 bytes) -> `Labels`. Shown as their number alone."""
 
-    def __init__(self, connections: Mapping[bytes, Labels] = {}):   # noqa: B006 (it is copied)
+    def __init__(self, connections: Mapping[bytes, Labels] = {}):
         self._connections = dict(connections)
 
     def __getitem__(self, random: bytes) -> Labels:
