@@ -170,7 +170,7 @@ def _ladder_row(ax, row):
     """The arrow of one row with its texts, and the break before it."""
     centre, middle = np.mean(LIFELINES), (row.y + row.lands) / 2
     if row.gap > 0:
-        _ladder_break(ax, row.y - 0.5 - 0.3 * (row.http != ""), f"{duration(row.gap)} later")
+        _ladder_break(ax, row.y - 0.5 - 0.55 * (row.http != ""), f"{duration(row.gap)} later")
     look = CENTRE | {"size": 9.5}
     if row.style == "left out":
         ax.text(centre, middle, row.label, style="italic", color=COLOURS["quiet"], **look)
