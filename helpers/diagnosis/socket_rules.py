@@ -36,7 +36,7 @@ def diagnose_sockets(lists: SocketLists, limits: SocketLimits = LIMITS) -> pd.Da
 
     The last list of the file is judged; earlier ones tell how long a socket has been as it is.
     """
-    return table(finding for rule in RULES for finding in rule(lists, limits))
+    return table(finding for rule in SOCKET_RULES for finding in rule(lists, limits))
 
 
 def accept_queue_full(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
@@ -169,8 +169,8 @@ def time_wait(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
             "List with -a: what listens tells which end this machine is.")
 
 
-RULES = (accept_queue_full, ports_running_out, close_wait_leak, syn_unanswered, not_acknowledged, slow_reader,
-         unread_here, peers_keep_open, time_wait)
+SOCKET_RULES = (accept_queue_full, ports_running_out, close_wait_leak, syn_unanswered, not_acknowledged, slow_reader,
+                unread_here, peers_keep_open, time_wait)
 
 
 def _last(lists, state=None):
