@@ -24,6 +24,7 @@ class Limits(NamedTuple):
     many: int = 20               # connections of one client to one server, before a missing reuse is worth a word
     single: float = 0.95         # share of connections with exactly one request that makes "no reuse"
     surplus: float = 1.5         # connections for each one that was ever busy at once
+    repeats: int = 3             # Linux repeats after 0.2, 0.4, 0.8 s ...: the third time after more than a second
     zero_window: float = 0.5     # seconds; a reader that is merely busy opens its window sooner
 
 
@@ -66,6 +67,20 @@ def syn_unanswered(case: Case) -> Iterator[Finding]:
             "syn-unanswered", server, len(group), _span(group["opened"]), _streams(group),
             "Not even a refusal came: the host is down, a filter drops the packets, or the accept queue is full.",
             "Look at the server with `ss -tln` (Recv-Q of the listening socket) and at the filters on the way.")
+
+
+def path_silent(case: Case) -> Iterator[Finding]:
+    """`path-silent`: data that were repeated, on a connection that had worked, with no answer to the end (RFC 1122)."""
+    facts = case.facts
+    rows = facts[(facts["repeated"] >= case.limits.repeats) & (facts["heard"] > 0) & facts["established"].notna()]
+    for server, group in rows.groupby("server"):
+        yield Finding(
+            "path-silent", server, len(group), _span(group["silent_since"]), _streams(group),
+            f"After {group['idle'].max():.1f} s of silence the {group['repeating'].iloc[0]}'s data were repeated "
+            f"{int(group['repeated'].max())} times without any answer: the other host is gone, or a box on the way "
+            "(NAT, firewall, balancer) has forgotten the connection.",
+            "Let no connection idle longer than the shortest timeout on the way (keep-alive probes, HTTP/2 PING, or a "
+            "shorter life in the pool), and set TCP_USER_TIMEOUT.")
 
 
 def keepalive_race(case: Case) -> Iterator[Finding]:
@@ -176,14 +191,15 @@ def pool_too_small(case: Case) -> Iterator[Finding]:
     for client, server, group in _pairs(case):
         last, busy = group["last_request"].max(), _busy_at_once(case.tables.exchanges, group.index)
         closed = group[(group["closer"] == "client").fillna(False) & (group["client_fin"] < last).fillna(False)]
-        if len(group) >= case.limits.surplus * busy and len(closed) >= len(group) / 2 - busy / 2 \
-                and len(group) >= 10 and len(closed) and group["requests"].sum() >= 2 * len(group):
+        anew = int((group["opened"] > closed["client_fin"].min()).sum())
+        if len(group) >= max(10, case.limits.surplus * busy) and anew >= len(group) / 4 \
+                and group["requests"].sum() >= 2 * len(group):
             unused = int((group["client_bytes"] == 0).sum())
             yield Finding(
                 "pool-too-small", f"{client} → {server}", len(group), _span(group["opened"]), _streams(closed),
                 f"{len(group):,} connections for {group['requests'].sum():,} requests, of which at most {busy} were "
                 f"answered at once; {unused} were never used. The client closed {len(closed):,} while it went on "
-                "asking.",
+                f"asking, and opened {anew:,} anew after the first of these.",
                 f"Let the pool keep as many idle connections as there are requests at once (here {busy}).")
 
 
@@ -234,8 +250,8 @@ def began_before(case: Case) -> Iterator[Finding]:
             "Begin to record before the trouble does, or take the listening ports from `ss -tln`.")
 
 
-RULES = (refused, syn_unanswered, keepalive_race, gave_up, unread_reset, reset_instead_of_close, close_wait,
-         slow_reader, slow_server, pool_too_small, no_reuse, tls_close, began_before)
+RULES = (refused, syn_unanswered, path_silent, keepalive_race, gave_up, unread_reset, reset_instead_of_close,
+         close_wait, slow_reader, slow_server, pool_too_small, no_reuse, tls_close, began_before)
 
 
 def _pairs(case):

@@ -28,7 +28,8 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     sent the RST that ended it), `reset_frame`, `syns` (of the client), `syn_answered`, `server_fin` and `client_fin`
     (seconds), `client_after_fin` (bytes that the client sent after it had got the server's FIN), `in_flight` (bytes of
     the server not yet acknowledged when it ended by a reset), `tls` (whether the client's first bytes are a TLS
-    handshake), `close_wait` and `close_wait_host` (the longest stay there, in seconds, within the capture).
+    handshake), `repeating`, `repeated`, `silent_since`, `idle`, `heard` (see `_unanswered`), `close_wait` and
+    `close_wait_host` (the longest stay there, in seconds, within the capture).
     """
     capture, table = tables.capture, tables.connections
     ends = end_events(capture).droplevel("end")
@@ -36,7 +37,8 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     flow = segment_flow(capture)
     facts = table.assign(**_requests(tables.exchanges, table.index), client_fin=client["fin"], server_fin=server["fin"],
                          **_opening(flow, table.index), **_resets(flow, table), **_last_bytes(flow, server, table),
-                         tls=_is_tls(capture, table), **_close_wait(tables))
+                         tls=_is_tls(capture, table), **_unanswered(flow, table.index),
+                         **_close_wait(tables))
     return facts[table["client"].notna()]
 
 
@@ -95,3 +97,25 @@ def _close_wait(tables):
     stays = stays.assign(close_wait=until - stays["since"], close_wait_host=stays["host"])
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
     return {name: stays[name].reindex(tables.connections.index) for name in ("close_wait", "close_wait_host")}
+
+
+def _unanswered(flow, streams):
+    """The data that an end sent again and again until the capture ended, while nothing came from its peer.
+
+    `repeating`: which end; `repeated`: how often after the first time; `silent_since`: when it first sent them;
+    `idle`: how long nothing at all had been sent before; `heard`: segments of the peer before that.
+    """
+    parts = []
+    for end in ("client", "server"):
+        theirs = flow[(flow["end"] != end) & (flow["flags"] & RST == 0)].groupby("stream")["time"]
+        after = flow["time"] > theirs.max().reindex(flow["stream"]).to_numpy()
+        mine = flow[(flow["end"] == end) & (flow["length"] > 0) & after & (flow["flags"] & RST == 0)]
+        times = mine.groupby(["stream", "seq"])["time"].agg(["size", "min"]).reset_index()
+        most = times.sort_values("size", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
+        parts.append(pd.DataFrame({"repeating": end, "repeated": most["size"] - 1, "silent_since": most["min"],
+                                   "heard": theirs.size().reindex(most.index)}))
+    worst = pd.concat(parts).sort_values("repeated", kind="stable")
+    worst = worst[~worst.index.duplicated(keep="last")].reindex(streams)
+    earlier = flow[flow["time"] < worst["silent_since"].reindex(flow["stream"]).to_numpy()]
+    worst["idle"] = worst["silent_since"] - earlier.groupby("stream")["time"].max().reindex(streams)
+    return {name: worst[name] for name in worst} | {"repeated": worst["repeated"].fillna(0)}

@@ -1,5 +1,6 @@
 """Each rule finds the toy that is ill in its way, and is silent where it is not; the matrix over all recordings."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,16 @@ def test_syn_unanswered(found):
     assert named(found(("C", 0, "S", 0), ("C", 1, "S", 0), ("C", 3, "S", 0))) == ["syn-unanswered"]
     assert not len(found(("C", 0, "S", 0)))                             # the capture may have ended too soon
     assert not len(found(("C", 0, "S", 0), ("C", 1, "S", 0), ("S", 1.1, "SA", 0, 1), ("C", 1.2, "A", 1, 1)))
+
+
+def test_path_silent(found):
+    """After 10 s of silence, the second request is repeated three times, and nothing comes back."""
+    again = [("C", 10.5 + wait, "PA", 28, 44, GET) for wait in (0, 0.2, 0.6, 1.4)]
+    table = found(*HANDSHAKE, *EXCHANGE, *again)
+    assert named(table) == ["path-silent"] and "After 10.0 s of silence the client's data were repeated 3 times" in \
+        table["means"][0]
+    assert not len(found(*HANDSHAKE, *EXCHANGE, *again[:3]))
+    assert not len(found(*HANDSHAKE, *EXCHANGE, *again, ("S", 12.0, "A", 44, 55)))
 
 
 def test_keep_alive_race(found):
@@ -157,7 +168,7 @@ def test_a_capture_that_began_late(found):
 
 def test_each_rule_is_found_by_a_test_here():
     """Every name that a rule can give stands in this file."""
-    text = open(__file__, encoding="utf-8").read()
+    text = Path(__file__).read_text(encoding="utf-8")
     for rule in RULES:
         assert rule.__doc__.split("`")[1] in text
 

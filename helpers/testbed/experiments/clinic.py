@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.testbed.hosts import network
@@ -28,10 +28,13 @@ def record(patient, folder: Path, say) -> None:
     timeline.note(f"client: {patient.client}")
     said = ask(patient, timeline)
     timeline.note("client ended")
-    recording.wait_for_last_socket(time.time() + patient.limit)
-    timeline.note("last socket gone")
     time.sleep(recording.AFTER)
     server.terminate()
+    timeline.note("server ended")
+    if patient.limit:
+        recording.wait_for_last_socket(time.time() + patient.limit)
+        timeline.note("last socket gone")
+    time.sleep(recording.AFTER)
     frames, sampled = watch.close()
     timeline.note("capture stopped")
     recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
@@ -75,11 +78,11 @@ def about(patient, timeline, frames, sampled, said) -> dict:
     """What `experiment.json` says."""
     return {
         "name": patient.name, "title": patient.title, "article": patient.article, "about": patient.about,
-        "recorded": datetime.fromtimestamp(timeline[0]["time"], timezone.utc).isoformat(timespec="seconds"),
+        "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
         "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
         "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
         "finding": patient.finding, "said": said, "addresses": network.ADDRESSES,
-        # What the way dropped reached no server: only the client's packets are all its kernel's own, seen as it saw them
+        # What the way dropped never reached the server, so the capture does not show what its kernel saw
         "witnesses": ["client"] if patient.forget_after else ["client", "server"],
         "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
         "sampling": {"period": PERIOD, **{host: result["sampling"] for host, result in sampled.items()}},

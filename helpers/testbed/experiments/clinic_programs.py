@@ -126,18 +126,28 @@ def connected(seconds: float = 10) -> socket.socket:
     return socket.create_connection((HOST, PORT), seconds)
 
 
+def answer(connection: socket.socket) -> str:
+    """Ask, read the whole answer of 1,000 bytes, and return its status; "closed" where nothing came."""
+    connection.sendall(GET)
+    read = b""
+    while not read.endswith(bytes(1000)):
+        more = connection.recv(65536)
+        if not more:
+            return "closed without an answer"
+        read += more
+    return read.split()[1].decode()
+
+
 def ask_again(times: str, earliest: str, latest: str) -> None:
     """So many connections ask, and once more after a pause between these, without looking whether the server closed."""
     def work(_):
         with connected() as connection:
-            connection.sendall(GET)
-            connection.recv(65536)
+            answer(connection)
             time.sleep(random.uniform(float(earliest), float(latest)))
             try:
-                connection.sendall(GET)
-                said(connection.recv(65536).split()[1].decode())
-            except (OSError, IndexError) as why:
-                said(f"{type(why).__name__}: {why}" if isinstance(why, OSError) else "closed without an answer")
+                said(answer(connection))
+            except OSError as why:
+                said(f"{type(why).__name__}: {why}")
 
     with ThreadPoolExecutor(int(times)) as crowd:
         list(crowd.map(work, range(int(times))))
@@ -169,10 +179,7 @@ def linger(times: str) -> None:
     for _ in range(int(times)):
         with connected() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.sendall(GET)
-            while b"\0" * 900 not in connection.recv(65536):
-                pass
-            said(200)
+            said(answer(connection))
             time.sleep(0.1)
 
 
@@ -181,9 +188,7 @@ def keep(number: str, seconds: str) -> None:
     kept = []
     for _ in range(int(number)):
         kept.append(connected())
-        kept[-1].sendall(GET)
-        kept[-1].recv(65536)
-        said(200)
+        said(answer(kept[-1]))
     time.sleep(float(seconds))
     for connection in kept:
         connection.close()
@@ -219,14 +224,10 @@ def slow_reader(seconds: str) -> None:
 def ask_after(pause: str, patience: str) -> None:
     """Asks, pauses, asks again on the same connection and waits so long."""
     with connected(float(patience)) as connection:
-        connection.sendall(GET)
-        connection.recv(65536)
-        said(200)
+        said(answer(connection))
         time.sleep(float(pause))
-        connection.sendall(GET)
         try:
-            connection.recv(65536)
-            said(200)
+            said(answer(connection))
         except TimeoutError as why:
             said(f"{type(why).__name__}: {why}")
 

@@ -9,7 +9,8 @@ class Patient:
     """One incident: a program that serves and one that asks, both of `clinic_programs`.
 
     `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
-    to the server forgets the connection, in silence. `finding`: what a diagnosis must find; empty: nothing.
+    to the server forgets the connection, in silence. `finding`: what a diagnosis must find; empty: nothing. `limit`:
+    seconds after the end within which the last socket must be gone; 0: not waited for.
     """
 
     name: str
@@ -65,4 +66,4 @@ PATIENTS = (
             "polite 65 0 200000", "slow-reader 3", "slow-reader"),
     Patient("clinic-idle-drop", "The way forgets an idle connection", "Three seconds after the first answer the way to "
             "the server drops what belongs to the connection; the client then asks again, and waits for ten seconds.",
-            "polite 65", "ask-after 5 10", "path-silent", forget_after=3))
+            "polite 65", "ask-after 5 10", "path-silent", forget_after=3, limit=0))
