@@ -70,7 +70,7 @@ def syn_unanswered(case: Case) -> Iterator[Finding]:
 
 
 def path_silent(case: Case) -> Iterator[Finding]:
-    """`path-silent`: data that were repeated, on a connection that had worked, with no answer to the end (RFC 1122)."""
+    """`path-silent`: data that were repeated on a connection that had worked, and nothing came back (RFC 6298)."""
     facts = case.facts
     rows = facts[(facts["repeated"] >= case.limits.repeats) & (facts["heard"] > 0) & facts["established"].notna()]
     for server, group in rows.groupby("server"):
@@ -103,10 +103,11 @@ def gave_up(case: Case) -> Iterator[Finding]:
     """`client-gave-up`: the client closed or reset after its request and before any byte of the answer."""
     facts, last = case.facts, case.tables.exchanges.drop_duplicates("stream", keep="last").set_index("stream")
     asked = last["requested"].reindex(facts.index).astype("Float64")
-    silent = last["answered"].reindex(facts.index).isna()
+    answered = last["answered"].reindex(facts.index).astype("Float64")
     left = facts["client_fin"].astype("Float64").fillna(facts["closed"].where(facts["reset_by"] == "client"))
     first = facts["server_fin"].isna() | (facts["server_fin"] > left)
-    rows = facts.assign(waited=left - asked)[(silent & (left > asked) & first & (facts["requests"] > 0)).fillna(False)]
+    rows = facts.assign(waited=left - asked)[
+        ((left > asked) & ~(answered <= left).fillna(False) & first & (facts["requests"] > 0)).fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
             "client-gave-up", _clients(group), len(group), _span(group["closed"]), _streams(group),
@@ -220,8 +221,8 @@ def slow_server(case: Case) -> Iterator[Finding]:
 def slow_reader(case: Case) -> Iterator[Finding]:
     """`slow-reader`: an end whose window is zero for long (RFC 9293 section 3.8.6.1)."""
     flow = segment_flow(case.tables.capture)
-    rows = flow[flow["has_ack"] & flow["valid"]].reset_index().set_index("stream")
-    rows = rows[rows.index.isin(case.facts.index)]
+    rows = flow[flow["has_ack"] & flow["valid"] & flow["stream"].isin(case.facts.index)]
+    rows = rows[rows["stream"].isin(rows.loc[rows["window"] == 0, "stream"])].set_index("stream")
     for end in ("client", "server"):
         own = rows[rows["end"] == end]
         closed = (own["window"] == 0).to_numpy()

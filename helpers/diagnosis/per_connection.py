@@ -38,7 +38,7 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     facts = table.assign(**_requests(tables.exchanges, table.index), client_fin=client["fin"], server_fin=server["fin"],
                          **_opening(flow, table.index), **_resets(flow, table), **_last_bytes(flow, server, table),
                          tls=_is_tls(capture, table), **_unanswered(flow, table.index),
-                         **_close_wait(tables))
+                         **_close_wait(tables, flow))
     return facts[table["client"].notna()]
 
 
@@ -90,30 +90,33 @@ def _is_tls(capture, table):
     return pd.Series(found, dtype="boolean").reindex(table.index)
 
 
-def _close_wait(tables):
-    """The longest stay in CLOSE_WAIT of either end, as far as the capture goes."""
+def _close_wait(tables, flow):
+    """The longest stay of either end in CLOSE_WAIT, within the capture; not of one that still sent data there."""
     stays = tables.states[tables.states["state"] == "CLOSE_WAIT"]
     until = stays["until"].fillna(tables.capture.end).clip(upper=tables.capture.end)
     stays = stays.assign(close_wait=until - stays["since"], close_wait_host=stays["host"])
+    spoke = flow[flow["length"] > 0].groupby(["stream", "end"], observed=True)["time"].max()
+    last = spoke.reindex(pd.MultiIndex.from_frame(stays[["stream", "host"]])).to_numpy()
+    stays = stays[~(last > stays["since"].to_numpy(float, na_value=np.nan))]
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
     return {name: stays[name].reindex(tables.connections.index) for name in ("close_wait", "close_wait_host")}
 
 
 def _unanswered(flow, streams):
-    """The data that an end sent again and again until the capture ended, while nothing came from its peer.
+    """The data that an end sent again and again while nothing at all came from its peer.
 
     `repeating`: which end; `repeated`: how often after the first time; `silent_since`: when it first sent them;
-    `idle`: how long nothing at all had been sent before; `heard`: segments of the peer before that.
+    `idle`: how long nothing had been sent before; `heard`: how many segments of the peer had come before.
     """
     parts = []
     for end in ("client", "server"):
-        theirs = flow[(flow["end"] != end) & (flow["flags"] & RST == 0)].groupby("stream")["time"]
-        after = flow["time"] > theirs.max().reindex(flow["stream"]).to_numpy()
-        mine = flow[(flow["end"] == end) & (flow["length"] > 0) & after & (flow["flags"] & RST == 0)]
-        times = mine.groupby(["stream", "seq"])["time"].agg(["size", "min"]).reset_index()
+        here, heard = flow["end"] == end, (flow["end"] != end) & (flow["flags"] & RST == 0)
+        flow_heard = heard.groupby(flow["stream"]).cumsum()         # the same for copies between which nothing came
+        mine = flow.assign(heard=flow_heard)[here & (flow["length"] > 0)]
+        times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min"]).reset_index()
         most = times.sort_values("size", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
         parts.append(pd.DataFrame({"repeating": end, "repeated": most["size"] - 1, "silent_since": most["min"],
-                                   "heard": theirs.size().reindex(most.index)}))
+                                   "heard": most["heard"]}))
     worst = pd.concat(parts).sort_values("repeated", kind="stable")
     worst = worst[~worst.index.duplicated(keep="last")].reindex(streams)
     earlier = flow[flow["time"] < worst["silent_since"].reindex(flow["stream"]).to_numpy()]

@@ -13,7 +13,7 @@ from helpers.testbed.running import recording
 from helpers.testbed.witnesses import dumpcap
 from helpers.testbed.witnesses.sampler import PERIOD
 
-PORT = 80
+SETTLED = 4        # seconds in which the server may finish what it is doing
 PROGRAMS = "helpers.testbed.experiments.clinic_programs"
 
 
@@ -28,7 +28,7 @@ def record(patient, folder: Path, say) -> None:
     timeline.note(f"client: {patient.client}")
     said = ask(patient, timeline)
     timeline.note("client ended")
-    time.sleep(recording.AFTER)
+    time.sleep(SETTLED)
     server.terminate()
     timeline.note("server ended")
     if patient.limit:
@@ -81,7 +81,7 @@ def about(patient, timeline, frames, sampled, said) -> dict:
         "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
         "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
         "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
-        "finding": patient.finding, "said": said, "addresses": network.ADDRESSES,
+        "findings": patient.findings.split(), "said": said, "addresses": network.ADDRESSES,
         # What the way dropped never reached the server, so the capture does not show what its kernel saw
         "witnesses": ["client"] if patient.forget_after else ["client", "server"],
         "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},

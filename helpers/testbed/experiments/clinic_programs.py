@@ -115,6 +115,7 @@ def pool(workers: str, times: str, keeps: str) -> None:
                 idle.put_nowait(connection)
             except Full:
                 connection.close()
+            time.sleep(random.uniform(0, 0.02))     # what the worker does with the answer
 
     with ThreadPoolExecutor(int(workers)) as crowd:
         list(crowd.map(work, range(int(workers))))

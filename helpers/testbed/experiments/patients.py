@@ -9,7 +9,7 @@ class Patient:
     """One incident: a program that serves and one that asks, both of `clinic_programs`.
 
     `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
-    to the server forgets the connection, in silence. `finding`: what a diagnosis must find; empty: nothing. `limit`:
+    to the server forgets the connection, in silence. `findings`: what a diagnosis must find, and nothing else. `limit`:
     seconds after the end within which the last socket must be gone; 0: not waited for.
     """
 
@@ -18,7 +18,7 @@ class Patient:
     about: str
     server: str
     client: str
-    finding: str = ""
+    findings: str = ""
     forget_after: float = 0
     limit: float = 150
     article: str = "(not in the article)"
@@ -59,7 +59,7 @@ PATIENTS = (
     Patient("clinic-refused", "Nobody listens", "Three attempts at a port that no program listens on.",
             "elsewhere", "try 3 2", "refused"),
     Patient("clinic-backlog", "A full accept queue", "A server with a backlog of one never accepts; eight clients try "
-            "to connect for five seconds.", "deaf 1", "try 8 5", "syn-unanswered"),
+            "to connect for five seconds.", "deaf 1", "try 8 5", "syn-unanswered close-wait"),
     Patient("clinic-slow-server", "A slow server", "Each of four answers takes 1.5 s.",
             "polite 65 1.5", "one-kept 4", "slow-server"),
     Patient("clinic-slow-reader", "A slow reader", "The client asks for 200 kB and reads nothing for three seconds.",
