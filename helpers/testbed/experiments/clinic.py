@@ -5,9 +5,11 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from helpers.testbed.experiments.patients import Patient
 from helpers.testbed.hosts import network
 from helpers.testbed.running import recording
 from helpers.testbed.witnesses import dumpcap
@@ -17,7 +19,7 @@ SETTLED = 4        # seconds in which the server may finish what it is doing
 PROGRAMS = "helpers.testbed.experiments.clinic_programs"
 
 
-def record(patient, folder: Path, say) -> None:
+def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     """Record `patient` into `folder`."""
     network.build()
     recording.prepare_workshop()
@@ -50,7 +52,7 @@ def start(kind: str) -> subprocess.Popen:
     return server
 
 
-def ask(patient, timeline) -> dict[str, int]:
+def ask(patient: Patient, timeline: recording.Timeline) -> dict[str, int]:
     """What the client's program said at its end: how often it had which answer or error."""
     client = subprocess.Popen([sys.executable, "-m", PROGRAMS, "ask", *patient.client.split()],
                               stdout=subprocess.PIPE, text=True)
@@ -74,7 +76,7 @@ def forget() -> None:
                     "sport", port, "blackhole")
 
 
-def about(patient, timeline, frames, sampled, said) -> dict:
+def about(patient: Patient, timeline: recording.Timeline, frames: int, sampled: dict, said: dict) -> dict:
     """What `experiment.json` says."""
     return {
         "name": patient.name, "title": patient.title, "article": patient.article, "about": patient.about,
@@ -82,8 +84,8 @@ def about(patient, timeline, frames, sampled, said) -> dict:
         "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
         "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
         "findings": patient.findings.split(), "said": said, "addresses": network.ADDRESSES,
-        # What the way dropped never reached the server, so the capture does not show what its kernel saw
-        "witnesses": ["client"] if patient.forget_after else ["client", "server"],
+        # What the way drops the server's kernel never sees; and the client's FIN waits behind the data it repeats
+        "witnesses": [] if patient.forget_after else ["client", "server"],
         "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
         "sampling": {"period": PERIOD, **{host: result["sampling"] for host, result in sampled.items()}},
         "timeline": timeline, "kernel": network.kernel_settings(),

@@ -72,6 +72,7 @@ def elsewhere() -> None:
 # Clients
 
 def said(what: object) -> None:
+    """Count an answer or an error."""
     SAID[str(what)] += 1
 
 
@@ -124,6 +125,7 @@ def pool(workers: str, times: str, keeps: str) -> None:
 
 
 def connected(seconds: float = 10) -> socket.socket:
+    """A connection to the server, with this timeout."""
     return socket.create_connection((HOST, PORT), seconds)
 
 
@@ -143,7 +145,7 @@ def ask_again(times: str, earliest: str, latest: str) -> None:
     """So many connections ask, and once more after a pause between these, without looking whether the server closed."""
     def work(_):
         with connected() as connection:
-            answer(connection)
+            said(answer(connection))
             time.sleep(random.uniform(float(earliest), float(latest)))
             try:
                 said(answer(connection))

@@ -41,7 +41,7 @@ PATIENTS = (
     Patient("clinic-keepalive-race-cured", "The asked end is the more patient one", "The same clients; the server "
             "waits for five seconds.", "polite 5", "ask-again 25 0.99 1.01"),
     Patient("clinic-gave-up", "The client gave up", "The answer takes 2.5 s, the client waits for one, three times.",
-            "polite 65 2.5", "impatient 3 1", "client-gave-up"),
+            "polite 65 2.5", "impatient 3 1", "client-gave-up slow-server"),
     Patient("clinic-gave-up-cured", "The client waits", "The same with a server that takes 0.2 s.",
             "polite 65 0.2", "impatient 3 1"),
     Patient("clinic-unread", "Answers closed unread", "A program asks for 400 kB, reads the first bytes of the answer "
