@@ -5,10 +5,10 @@ import pytest
 
 @pytest.fixture
 def logged(experiment):
-    """The experiment, where the server logged its requests; where it didn't, there was no HTTP."""
+    """The experiment, where the server logged its requests; where it didn't, there was no HTTP, or the clients say."""
     if experiment.requests is None:
-        assert experiment.exchanges.empty
-        pytest.skip("this server speaks no HTTP")
+        assert experiment.exchanges.empty or "said" in experiment.about     # see test_clinic
+        pytest.skip("this server keeps no log")
     return experiment
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.report.diagnosed import HEALTHY, findings_of, looked_for
 from helpers.report.facts import (
     CANNOT_TELL,
     LONGEST_TABLE,
@@ -43,8 +44,18 @@ def _parts(incident):
     from helpers.report.pictures import pictures
 
     told = [visible(line, 1000) for line in findings(incident)]
-    return {"findings": told, "assumed": ASSUMED, "servers": _servers(incident), "figures": list(pictures(incident)),
+    return {"diagnosis": _diagnosis(incident), "findings": told, "assumed": ASSUMED, "servers": _servers(incident),
+            "figures": list(pictures(incident)),
             "connections": connections_table(incident), "exchanges": _exchanges(incident)}
+
+
+def _diagnosis(incident):
+    """What is wrong, for the template: a dict of texts for each finding; or one text that says what was looked for."""
+    found = findings_of(incident)
+    if not len(found):
+        return {"healthy": f"{HEALTHY} Looked for: {', '.join(looked_for(incident))}."}
+    texts = [{name: visible(value, 1000) for name, value in row.items()} for row in found.to_dict("records")]
+    return {"rows": texts[:LONGEST_TABLE]}
 
 
 def table(rows: pd.DataFrame, caption: str, header: bool = True, longest: int = LONGEST_TEXT) -> dict:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pandas as pd
 
 from helpers.connections import FIN_TIMEOUT
+from helpers.report.diagnosed import diagnosis
 from helpers.report.facts import (
     CANNOT_TELL,
     TALLIES,
@@ -67,6 +68,7 @@ def summary(incident: Incident) -> str:
     servers = by_server(incident)
     if not len(servers):
         return "\n".join([*lines, "", NO_TCP])
+    lines = [*diagnosis(incident), "", *lines]
     for name, row in blocks(servers):
         lines += ["", name] + [f"  {what:<18}{text}" for what, text in outcome(row).items()]
     if len(servers) > MOST_SERVERS:

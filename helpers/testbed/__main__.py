@@ -10,13 +10,14 @@ from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIM
 from helpers.testbed.experiments.costs import COSTS
 from helpers.testbed.experiments.lifetimes import LIFETIMES
 from helpers.testbed.experiments.pages import COUNTS, EXPERIMENTS
+from helpers.testbed.experiments.patients import PATIENTS
 from helpers.testbed.experiments.upstreams import FEW_BUCKETS, PROXY
 from helpers.testbed.hosts.programs import Unable, check
 from helpers.testbed.witnesses.datasheet import write_datasheet
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
-    *EXPERIMENTS.values(), COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS)}
+    *EXPERIMENTS.values(), COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS, *PATIENTS)}
 INTERRUPTED = 130
 
 
