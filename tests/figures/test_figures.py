@@ -14,7 +14,7 @@ from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 from helpers import figures
 from helpers.connections import connections
 from helpers.exchanges import exchanges
-from helpers.experiments import Experiment, data_folder
+from helpers.experiments import Experiment, data_folder, load
 from helpers.states import count, states
 
 HOSTILE = b"GET /$\\frac{1}{0}$" + b"x" * 300 + b".jpg HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -165,6 +165,20 @@ def test_waterfall_tells_who_pays_and_which_connection_was_never_used(page):
         assert dot.get_color() == figures.COLOURS[mark.split()[1]]
     probes, = marked(ax, "1 probe")
     assert list(probes.get_xdata()) == [5.0]
+
+
+@pytest.mark.parametrize("name", ["long-2-images-chromium", "short-7-images-chromium", "short-7-images-firefox"])
+def test_no_waiting_begins_before_the_fins_that_cause_it(name):
+    """In seconds a request's bar is widened, and FINs that came just after it move to its end: so does TIME_WAIT."""
+    experiment = load(name)
+    ax = figures.waterfall(experiment)
+    for stream in experiment.connections.index:
+        fins = [line.get_xdata()[0] for line in ax.lines if str(line.get_gid()).startswith(f"{stream} ")
+                and line.get_gid().endswith(" FIN")]
+        waits = [patch.get_x() for patch in ax.patches if str(patch.get_gid()).startswith(f"{stream} ")
+                 and patch.get_gid().endswith(" TIME_WAIT")]
+        assert fins and waits and min(waits) >= max(fins) - 0.05, stream
+    plt.close("all")
 
 
 def test_a_window_shows_only_connections_alive_in_it(page):
