@@ -111,12 +111,12 @@ def end_events(capture: Capture) -> pd.DataFrame:
     arbitrary. `local`, `peer`: `address:port`. `sender`: a number for both, the same in each connection of a 4-tuple.
 
     Opening: `syn` (its own first SYN, at the latest its answer), `opens` (that acknowledges none), `syn_acked`,
-    `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number after it), `fin_acked`,
-    `peer_fin` (when the other end's arrived), `heard_fin` (when it may have, unacknowledged in the capture: it was not
-    sent again; -inf where frames were dropped); `active` (it is an active closer), `alone` (its FIN is the only one),
-    `unsure` (whether it alone was active can't be told, since a FIN was not captured, or its first copy), `doubtful`
-    (closing may have begun before the capture, or was lost by it). `reset_before_acked`, `reset_before_fin`: the RST
-    came before its FIN was acknowledged, before the peer's FIN.
+    `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number
+    after it), `fin_acked`, `peer_fin` (when the other end's arrived), `heard_fin` (when it may have, unacknowledged
+    in the capture: it was not sent again; -inf where frames were dropped); `active` (it is an active closer), `alone`
+    (its FIN is the only one), `unsure` (whether it alone was active can't be told, since a FIN was not captured, or
+    its first copy), `doubtful` (closing may have begun before the capture, or was lost by it). `reset_before_acked`,
+    `reset_before_fin`: the RST came before its FIN was acknowledged, before the peer's FIN.
 
     Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
     (payload).

@@ -189,7 +189,7 @@ class Connection:
             if me.active:
                 forgotten, waits = (NEVER[0], me.fin_acked[1] + fin_timeout), max(me.fin_acked, peer_fin)
                 again = any(one.flags & FIN and one.time > peer.closes[1] + COPIES for one in peer.sent)
-                lives = me.sent[-1].time > forgotten[1] + SLACK or peer.closes[1] <= forgotten[1] and not again
+                lives = me.sent[-1].time > forgotten[1] + SLACK or (peer.closes[1] <= forgotten[1] and not again)
                 rows += [("FIN_WAIT_1", me.closes, min(me.fin_acked, peer_fin)), ("CLOSING", peer_fin, me.fin_acked),
                          ("FIN_WAIT_2", me.fin_acked, peer_fin if lives else min(peer_fin, forgotten)),
                          ("TIME_WAIT", waits, (NEVER[0], waits[1] + time_wait))]
