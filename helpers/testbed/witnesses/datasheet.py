@@ -196,7 +196,7 @@ many had been made and had failed by then), `time_wait_client`, `time_wait_serve
 `processes` and `threads` (of the server).
 
 **`fin-wait-2-counted.csv`**: five connections that the server closed and no client answers. Columns `seconds` (since
-then), `source` (`ss -s`, `/proc/net/sockstat` or the list by state), `what` it calls them, and `number`.
+then), `source` (`ss -s`, `/proc/net/sockstat`, or `ss -tan` counted by state), `what` it calls them, and `number`.
 
 **`unread-close.csv`**: uploads of 1,000,000 bytes to a server that refuses them. Columns `server` (`nginx` with its
 `lingering_close`, or a raw server that reads `all` of the body or leaves it `unread`), `nth`, `sent` (bytes that the
