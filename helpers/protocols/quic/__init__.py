@@ -2,7 +2,7 @@
 
 from helpers.protocols.quic.frames import Close, Crypto, NewId, Reset, Stream, frames
 from helpers.protocols.quic.hello import ClientHello, read_client_hello, read_encrypted_extensions
-from helpers.protocols.quic.keys import OneSide, Protection, initial_protection, retry_is_sound
+from helpers.protocols.quic.keys import OneSide, Protection, initial_protection, protections, retry_is_sound
 from helpers.protocols.quic.packets import (
     HANDSHAKE,
     INITIAL,
@@ -15,8 +15,10 @@ from helpers.protocols.quic.packets import (
     packets,
     version_name,
 )
+from helpers.protocols.quic.received import Received
 
 __all__ = ["HANDSHAKE", "INITIAL", "KNOWN_VERSIONS", "ONE_RTT", "RETRY", "VERSION_NEGOTIATION", "ZERO_RTT", "ClientHello",
-           "Close", "Crypto", "NewId", "OneSide", "Packet", "Protection", "Reset", "Stream", "frames",
-           "initial_protection", "packets", "read_client_hello", "read_encrypted_extensions", "retry_is_sound",
+           "Close", "Crypto", "NewId", "OneSide", "Packet", "Protection", "Received", "Reset", "Stream",
+           "frames",
+           "initial_protection", "packets", "protections", "read_client_hello", "read_encrypted_extensions", "retry_is_sound",
            "version_name"]

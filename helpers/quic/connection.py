@@ -1,0 +1,202 @@
+"""One QUIC connection, as its datagrams tell it one after the other."""
+
+from helpers.protocols.quic import (
+    HANDSHAKE,
+    INITIAL,
+    ONE_RTT,
+    RETRY,
+    VERSION_NEGOTIATION,
+    ZERO_RTT,
+    Close,
+    Crypto,
+    NewId,
+    OneSide,
+    Received,
+    Reset,
+    Stream,
+    frames,
+    initial_protection,
+    packets,
+    protections,
+    read_client_hello,
+    read_encrypted_extensions,
+    retry_is_sound,
+)
+
+CLIENT, SERVER = 0, 1
+LABELS = {(CLIENT, ZERO_RTT): "CLIENT_EARLY_TRAFFIC_SECRET",
+          (CLIENT, HANDSHAKE): "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+          (SERVER, HANDSHAKE): "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+          (CLIENT, ONE_RTT): "CLIENT_TRAFFIC_SECRET_0", (SERVER, ONE_RTT): "SERVER_TRAFFIC_SECRET_0"}
+LONGEST_HANDSHAKE = 1 << 16     # bytes of CRYPTO that are kept
+MOST_WAITING = 200              # packets kept until the ClientHello is whole
+SHORTEST_RESET = 21             # bytes: RFC 9000 section 10.3
+
+
+class Connection:
+    """What is known of one connection.
+
+    Side 0 is the client; where `roles` isn't set, it is the end that was seen to send first. `ids`: the connection IDs
+    of each side. `streams`: by side and number, of what could be decrypted. `marks`: (time, frame, side, what).
+    """
+
+    def __init__(self, ends: tuple, secrets):
+        self.ends, self.roles, self.secrets, self.version = ends, False, secrets, None
+        self.first = self.last = self.closed = self.closed_by = self.ending = self.error = None
+        self.datagrams, self.sizes, self.unread = 0, [0, 0], 0
+        self.ids, self.id_length, self.new_ids = ({}, {}), [0, 0], []
+        self.hello = self.alpn = None
+        self.client_is_done = self.begun = self.negotiated = False
+        self.streams, self.marks, self._crypto, self._tokens = {}, [], {}, (set(), set())
+        self._initial, self._tried, self._opened, self._waiting = {}, set(), {}, []
+
+    def take(self, time: float, frame: int, side: int, data: bytes, length: int) -> None:
+        """Read a datagram that `side` sent; `length`: of its payload on the wire."""
+        self.first = time if self.first is None else self.first
+        self.last, self.datagrams = time, self.datagrams + 1
+        self.sizes[side] += length
+        for packet in packets(data, length):
+            self._know(packet, side)
+            self._read(time, frame, side, data, packet)
+
+    def _know(self, packet, side):
+        """Note the connection IDs and the version that a header names, and the role of its sender where it tells it."""
+        if packet.kind == VERSION_NEGOTIATION:
+            return
+        if packet.kind == ONE_RTT:
+            self.client_is_done |= side == CLIENT
+            return
+        for end, name in ((side, packet.scid), (1 - side, packet.dcid)):
+            if name not in self.ids[end]:
+                self.ids[end][name] = None
+                self.new_ids.append((name, end))
+        if not (packet.kind == RETRY or self.version is not None and side == CLIENT):
+            self.version = packet.version
+        self.id_length[side] = len(packet.scid)
+
+    def _read(self, time, frame, side, data, packet):
+        if packet.kind == RETRY:
+            self._retry(time, frame, data, packet)
+        elif packet.kind == VERSION_NEGOTIATION:
+            self.negotiated = not self.begun
+            self.marks.append((time, frame, side, VERSION_NEGOTIATION))
+        elif packet.kind != INITIAL and self.hello is None:
+            if len(self.secrets) and len(self._waiting) < MOST_WAITING:
+                self._waiting.append((time, frame, side, data, packet))
+        elif (payload := self._payload(side, data, packet)) is not None:
+            self._frames(time, frame, side, packet.kind, payload)
+        else:
+            self.unread += 1
+            self._maybe_reset(time, frame, side, data, packet)
+
+    def _retry(self, time, frame, data, packet):
+        """A Retry counts where its integrity tag says that it answers the client's Initial."""
+        if any(retry_is_sound(data, packet, name) for name in list(self.ids[SERVER])[:4]):
+            self._initial.clear()
+            self.marks.append((time, frame, SERVER, RETRY))
+
+    def _payload(self, side, data, packet):
+        """The plaintext of a packet, or None."""
+        if packet.kind == INITIAL:
+            return self._open_initial(side, data, packet)
+        length = 0
+        if packet.kind == ONE_RTT:
+            sizes = {len(name) for name in self.ids[1 - side] if name and data[1:1 + len(name)] == name}
+            length = max(sizes, default=self.id_length[1 - side])
+        return self._side(side, packet).open(data, packet, length)
+
+    def _side(self, side, packet):
+        """The keys of `side` for this kind of packet."""
+        key = side, packet.kind, packet.version
+        if key not in self._opened:
+            known, label = self.secrets.get(self.hello.random, {}), LABELS.get((side, packet.kind), "")
+            secret = known.get(label) or known.get(f"QUIC_{label}") or b""
+            self._opened[key] = OneSide(list(protections(secret, packet.version or self.version)))
+        return self._opened[key]
+
+    def _open_initial(self, side, data, packet):
+        """Initial packets: the keys follow from the ID to which the client wrote first, or to which a Retry sent it."""
+        keys = self._initial.get(packet.version)
+        if keys and (payload := keys[side].open(data, packet)) is not None:
+            self.begun |= side == SERVER
+            return payload
+        new = packet.version, packet.dcid
+        if side == SERVER and self._initial and not keys:       # the server chose another version: RFC 9368
+            new = packet.version, self._first_id
+        if new in self._tried or len(self._tried) >= 8:
+            return None
+        self._tried.add(new)
+        keys = [OneSide([one]) for one in initial_protection(*new)]
+        if (payload := keys[side].open(data, packet)) is None:
+            return None
+        self._initial[packet.version], self.roles = keys, True
+        if side == CLIENT:
+            self._first_id = packet.dcid
+        return payload
+
+    def opens(self, data: bytes, length: int) -> bool:
+        """Whether the datagram begins with an Initial of a client that opens with the connection ID that it names."""
+        packet = next(packets(data, length), None)
+        if packet is None or packet.kind != INITIAL:
+            return False
+        client, _ = initial_protection(packet.version, packet.dcid)
+        return OneSide([client]).open(data, packet) is not None
+
+    def _frames(self, time, frame, side, kind, payload):
+        grown = False
+        try:
+            for found in frames(payload):
+                if isinstance(found, Stream):
+                    self._stream(side, found.stream).put(found.offset, found.data, time, found.fin)
+                elif isinstance(found, Crypto):
+                    crypto = self._crypto.setdefault((side, kind), Received(LONGEST_HANDSHAKE))
+                    grown |= crypto.put(found.offset, found.data, time)
+                else:
+                    self._other(time, frame, side, found)
+        except ValueError:
+            self.unread += 1
+        if grown and len(self._crypto[side, kind].data) <= 2 * LONGEST_HANDSHAKE:
+            self._handshake(side, kind)
+
+    def _stream(self, side, number):
+        return self.streams.setdefault((side, number), Received())
+
+    def _other(self, time, frame, side, found):
+        if isinstance(found, Close):
+            self.marks.append((time, frame, side, "CONNECTION_CLOSE"))
+            self._end(time, side, "close", found.error)
+        elif isinstance(found, NewId):
+            self.ids[side][found.id] = None
+            self.new_ids.append((found.id, side))
+            self._tokens[side].add(found.token)
+        elif isinstance(found, Reset):
+            self._stream(side, found.stream).reset = time
+
+    def _end(self, time, side, ending, error=None):
+        if self.closed is None:
+            self.closed, self.closed_by, self.ending, self.error = time, side, ending, error
+
+    def _handshake(self, side, kind):
+        """Read the ClientHello, and what the server chose, as soon as they are whole."""
+        data = self._crypto[side, kind].data
+        if side == CLIENT and kind == INITIAL and self.hello is None:
+            self.hello = read_client_hello(bytes(data))
+            waiting, self._waiting = (self._waiting, []) if self.hello else ([], self._waiting)
+            for packet in waiting:
+                self._read(*packet)
+        elif side == SERVER and kind == HANDSHAKE and (found := read_encrypted_extensions(bytes(data))):
+            self.alpn = found.alpn
+            self._tokens[SERVER].update([found.reset_token] if found.reset_token else [])
+
+    def _maybe_reset(self, time, frame, side, data, packet):
+        """A stateless reset ends with a token that its sender had given before (RFC 9000 section 10.3)."""
+        if packet.kind == ONE_RTT and packet.begin == 0 and len(data) >= SHORTEST_RESET and data[-16:] in self._tokens[side]:
+            self.marks.append((time, frame, side, "stateless reset"))
+            self._end(time, side, "reset")
+
+    @property
+    def protocol(self) -> str | None:
+        """The protocol that was chosen; the only one offered, where the client went on: else it must end (RFC 9001 8.1)."""
+        if self.alpn:
+            return self.alpn
+        return self.hello.alpn[0] if self.hello and len(self.hello.alpn) == 1 and self.client_is_done else None
