@@ -20,16 +20,19 @@ from helpers.flow import (
     directions,
     first_row,
     flows,
+    handshakes,
     highest,
     last_row,
     lowest,
     of_peer,
     probes_and_resets,
+    protocols,
     segment_flow,
     values_at,
 )
 
-__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "keepalive_probes", "segment_flow"]
+__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
+           "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
 NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")
@@ -41,7 +44,8 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     Columns: `client`, `server` (`address:port`), `opened` (first SYN), `established` (the handshake's ACK),
     `closed` (both FINs acknowledged, or the reset), all in seconds since the first frame; `client_bytes`,
     `server_bytes` (payload each end sent, every byte counted once), `keepalive_probes`,
-    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`).
+    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`);
+    `protocol` and `server_name`: see `helpers.flow.protocols`.
     What the capture can't decide is `<NA>`. `fin_timeout`: seconds after which an end in FIN_WAIT_2 is forgotten.
 
     Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
@@ -57,7 +61,7 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
         "client_bytes": client["bytes"], "server_bytes": server["bytes"],
         "keepalive_probes": _count_probes(capture, len(client)), "ending": ending,
         "closer": pd.Series(_who(client["active"], server["active"], None)).mask(unsure).array,
-        "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout)})
+        "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout), **protocols(capture)})
     return _where_roles_are_known(table, client["host"].notna())
 
 

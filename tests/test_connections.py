@@ -45,7 +45,7 @@ def test_every_column(tmp_path):
     assert table.loc[0].to_dict() == {
         "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "opened": 0.0, "established": 0.2, "closed": 1.6,
         "client_bytes": 27, "server_bytes": 43, "keepalive_probes": 0, "ending": "fin", "closer": "server",
-        "time_wait": "server"}
+        "time_wait": "server", "protocol": "http/1.1", "server_name": None}
     assert {str(kind) for kind in table.dtypes} == {"string", "Float64", "Int64"}
 
 

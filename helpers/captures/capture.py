@@ -10,6 +10,7 @@ import pandas as pd
 from helpers.captures.datagrams import PLACE, datagrams_of
 from helpers.captures.layers import decode
 from helpers.captures.records import Progress
+from helpers.captures.secrets import Secrets
 from helpers.captures.segments import (
     FRAME,
     SEGMENT,
@@ -36,6 +37,7 @@ class Capture:
     `cut`: where and why reading stopped before the end of the file, or None.
     `dropped`: how many frames more the capturing system saw and lost, as the statistics of all interfaces in a pcapng
     file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
+    `secrets`: of its TLS connections, those that the file or a key log holds; never shown.
 
     `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`, `dst`, `dport`,
     `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
@@ -57,6 +59,7 @@ class Capture:
     headers: dict = field(repr=False)
     derived: dict = field(repr=False, default_factory=dict)
     dropped: int | None = field(default=None, kw_only=True)
+    secrets: Secrets = field(default_factory=Secrets, repr=False, kw_only=True)
 
     def payload(self, frame: int) -> bytes:
         """The TCP or UDP payload of one frame that is in the file (fewer bytes than `length` if the frame was cut)."""
@@ -124,4 +127,4 @@ def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=No
     cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
     return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
-                   dropped=progress.dropped)
+                   dropped=progress.dropped, secrets=progress.secrets)

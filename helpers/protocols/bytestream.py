@@ -1,6 +1,7 @@
 """What one end sent, as a protocol reads it: bytes in order, with gaps where some were not captured."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 LONGEST_LINE = 1 << 20
@@ -42,6 +43,45 @@ class ByteStream:
     def begun(self) -> float:
         """When the first byte that was captured arrived."""
         return self.pieces.time[self.start]
+
+
+@dataclass(slots=True)
+class Run:
+    """Bytes of a stream without a gap: `data`, from the sequence number `begin` on, of the pieces from `start` on.
+
+    Places in it are asked for in ascending order.
+    """
+
+    pieces: Pieces
+    start: int
+    stop: int
+    begin: int
+    data: bytes
+
+    def piece_of(self, at: int) -> int:
+        """The number of the piece that holds the byte `at`."""
+        self.start = bisect_right(self.pieces.seq, self.begin + at, self.start, self.stop) - 1
+        return self.start
+
+    def record(self, kind: Callable, head: bytes, at: int, end: int, missed: tuple):
+        """A `kind` (as `tls.Record`) of what stands between the places `at` and `end`."""
+        pieces, first = self.pieces, self.piece_of(at)
+        last = first if pieces.end[first] >= self.begin + end else self.piece_of(end - 1)
+        return kind(head[0], head, self.data[at + len(head):end], self.begin + at, self.begin + end,
+                    pieces.time[last], pieces.ack[first], missed)
+
+
+def runs(stream: ByteStream) -> Iterator[Run]:
+    """Yield the `Run`s of what was captured of a stream."""
+    cursor, pieces, start = Cursor(stream), stream.pieces, stream.start
+    while start < stream.stop:
+        stop = start + 1
+        while cursor.continues(stop - 1):
+            stop += 1
+        data = b"".join([cursor.buffer[pieces.at[place]:pieces.at[place] + pieces.size[place]]
+                         for place in range(start, stop)])
+        yield Run(pieces, start, stop, pieces.seq[start], data)
+        start = stop
 
 
 class Cursor:

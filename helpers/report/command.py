@@ -1,4 +1,4 @@
-"""The command: `python -m helpers.report CAPTURE… [--out report.html]`."""
+"""The command: `python -m helpers.report CAPTURE… [--keys keys.log] [--out report.html]`."""
 
 import argparse
 import os
@@ -57,10 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="What became of the TCP connections of a pcap or pcapng file (gzipped or not).")
     parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="several are merged by time")
     parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
+    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE): also reads what it opens")
     options = parser.parse_args(arguments)
     try:
         place = _writable(options.out, options.captures) if options.out else None
-        incident = Incident(merge_captures(options.captures))
+        incident = Incident(merge_captures(options.captures, options.keys))
         _say(summary(incident))
         if place:
             os.environ.setdefault("MPLBACKEND", "Agg")
