@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
-ORDER = ["protocols", "captures", "flow", "connections", "exchanges", "states", "pieces", "experiments", "claims", "figures", "report", "exercises",
+ORDER = ["protocols", "captures", "flow", "quic", "connections", "exchanges", "states", "pieces", "experiments", "claims", "figures", "report", "exercises",
          "student"]
 
 
@@ -28,7 +28,7 @@ def test_no_module_imports_one_below_it(module):
 
 @pytest.mark.parametrize("module", ["captures", "connections", "states", "pieces", "experiments", "claims", "report", "testbed"])
 def test_importing_is_light(module):
-    heavy = ["scapy", "matplotlib", "IPython", "cryptography", "hpack", "hyperframe"]
+    heavy = ["scapy", "matplotlib", "IPython", "cryptography", "hpack", "hyperframe", "pylsqpack"]
     code = f"import sys, helpers.{module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from helpers.protocols import http1
 from helpers.protocols.quic.numbers import varint
 from helpers.protocols.quic.received import Received
 
@@ -161,4 +162,4 @@ def _shown(value):
     """A field's value as Latin-1, control characters as escapes; None where there is none."""
     if value is None:
         return None
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value.decode("latin-1"))
+    return http1.shown((value, b"", None))[0]

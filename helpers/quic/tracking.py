@@ -20,7 +20,7 @@ def _track(capture):
     table, places = capture.datagrams, capture.datagram_payloads
     if not _any_known_version(capture.data, places):
         return []
-    tracker = Tracker(getattr(capture, "secrets", {}))
+    tracker = Tracker(capture.secrets)
     ends = [list(zip(table[address].astype(str), table[port].tolist())) for address, port in (
         ("src", "sport"), ("dst", "dport"))]
     rows = zip(table.index.tolist(), table["time"].tolist(), *ends, table["length"].tolist(),

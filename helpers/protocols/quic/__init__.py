@@ -1,7 +1,7 @@
 """QUIC: packets, their protection, and the frames in them (RFC 9000, 9001, 9369, and draft 29)."""
 
 from helpers.protocols.quic.frames import Close, Crypto, NewId, Reset, Stream, frames
-from helpers.protocols.quic.hello import ClientHello, read_client_hello, read_encrypted_extensions
+from helpers.protocols.quic.hello import read_client_hello, read_encrypted_extensions
 from helpers.protocols.quic.keys import OneSide, Protection, initial_protection, protections, retry_is_sound
 from helpers.protocols.quic.packets import (
     HANDSHAKE,
@@ -17,8 +17,8 @@ from helpers.protocols.quic.packets import (
 )
 from helpers.protocols.quic.received import Received
 
-__all__ = ["HANDSHAKE", "INITIAL", "KNOWN_VERSIONS", "ONE_RTT", "RETRY", "VERSION_NEGOTIATION", "ZERO_RTT", "ClientHello",
-           "Close", "Crypto", "NewId", "OneSide", "Packet", "Protection", "Received", "Reset", "Stream",
+__all__ = ["HANDSHAKE", "INITIAL", "KNOWN_VERSIONS", "ONE_RTT", "RETRY", "VERSION_NEGOTIATION", "ZERO_RTT", "Close",
+           "Crypto", "NewId", "OneSide", "Packet", "Protection", "Received", "Reset", "Stream",
            "frames",
            "initial_protection", "packets", "protections", "read_client_hello", "read_encrypted_extensions", "retry_is_sound",
            "version_name"]

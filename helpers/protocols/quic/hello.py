@@ -2,19 +2,12 @@
 
 from typing import NamedTuple
 
+from helpers.protocols import tls
 from helpers.protocols.quic.numbers import varint
 
 CLIENT_HELLO, ENCRYPTED_EXTENSIONS = 1, 8
-SERVER_NAME, ALPN, PARAMETERS, OLD_PARAMETERS = 0, 16, 0x39, 0xFFA5
+ALPN, PARAMETERS, OLD_PARAMETERS = 16, 0x39, 0xFFA5
 RESET_TOKEN = 2
-
-
-class ClientHello(NamedTuple):
-    """What a client asks for: `random` names its secrets in a key log; `alpn`: the protocols that it offers."""
-
-    random: bytes
-    server_name: str | None
-    alpn: tuple[str, ...]
 
 
 class Extensions(NamedTuple):
@@ -37,19 +30,11 @@ def message(data: bytes, kind: int) -> bytes | None:
     return None
 
 
-def read_client_hello(data: bytes) -> ClientHello | None:
+def read_client_hello(data: bytes) -> tls.ClientHello | None:
     """The ClientHello in the CRYPTO stream `data`; None where it isn't whole, or is none."""
     body = message(data, CLIENT_HELLO)
-    if body is None or len(body) < 35:
-        return None
     try:
-        at = 34
-        for width in (1, 2, 1):         # session ID, ciphers, compression
-            at += width + int.from_bytes(_whole(body, at, width), "big")
-        found = _extensions(body, at)
-        names, protocols = found.get(SERVER_NAME, b""), _names(found.get(ALPN, b""))
-        name = names[5:5 + int.from_bytes(names[3:5], "big")].decode("latin-1") if names[2:3] == b"\0" else None
-        return ClientHello(body[2:34], name or None, protocols)
+        return None if body is None else tls.read_client_hello(body)
     except ValueError:
         return None
 
