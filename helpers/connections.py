@@ -30,9 +30,10 @@ from helpers.flow import (
     segment_flow,
     values_at,
 )
+from helpers.quic import quic_connections
 
 __all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
-           "segment_flow"]
+           "quic_connections", "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
 NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")

@@ -39,8 +39,8 @@ class Capture:
     file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
     `secrets`: of its TLS connections, those that the file or a key log holds; never shown.
 
-    `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`, `dst`, `dport`,
-    `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
+    `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`,
+    `dst`, `dport`, `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
 
     For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
     `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or

@@ -190,13 +190,14 @@ class Connection:
 
     def _maybe_reset(self, time, frame, side, data, packet):
         """A stateless reset ends with a token that its sender had given before (RFC 9000 section 10.3)."""
-        if packet.kind == ONE_RTT and packet.begin == 0 and len(data) >= SHORTEST_RESET and data[-16:] in self._tokens[side]:
+        alone = packet.kind == ONE_RTT and packet.begin == 0 and len(data) >= SHORTEST_RESET
+        if alone and data[-16:] in self._tokens[side]:
             self.marks.append((time, frame, side, "stateless reset"))
             self._end(time, side, "reset")
 
     @property
     def protocol(self) -> str | None:
-        """The protocol that was chosen; the only one offered, where the client went on: else it must end (RFC 9001 8.1)."""
+        """The protocol chosen; the only one offered, where the client went on: else it must end (RFC 9001, 8.1)."""
         if self.alpn:
             return self.alpn
         return self.hello.alpn[0] if self.hello and len(self.hello.alpn) == 1 and self.client_is_done else None

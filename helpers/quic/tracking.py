@@ -1,4 +1,4 @@
-"""Which QUIC connection each datagram belongs to: by connection IDs first, by addresses and ports where there are none."""
+"""Which QUIC connection each datagram belongs to: by connection IDs; by addresses and ports where there are none."""
 
 import numpy as np
 

@@ -18,7 +18,6 @@ from helpers.protocols.quic.packets import (
 from helpers.protocols.quic.received import Received
 
 __all__ = ["HANDSHAKE", "INITIAL", "KNOWN_VERSIONS", "ONE_RTT", "RETRY", "VERSION_NEGOTIATION", "ZERO_RTT", "Close",
-           "Crypto", "NewId", "OneSide", "Packet", "Protection", "Received", "Reset", "Stream",
-           "frames",
-           "initial_protection", "packets", "protections", "read_client_hello", "read_encrypted_extensions", "retry_is_sound",
-           "version_name"]
+           "Crypto", "NewId", "OneSide", "Packet", "Protection", "Received", "Reset", "Stream", "frames",
+           "initial_protection", "packets", "protections", "read_client_hello", "read_encrypted_extensions",
+           "retry_is_sound", "version_name"]

@@ -1,4 +1,4 @@
-"""What QUIC's TLS handshake says: the ClientHello, and the server's extensions (RFC 8446 section 4; RFC 9000 section 18)."""
+"""What QUIC's TLS handshake says: the ClientHello, and the server's extensions (RFC 8446, 4; RFC 9000, 18)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How packets are protected: keys, header protection, packet numbers, key update (RFC 9001 section 5 and 6; RFC 9369)."""
+"""How packets are protected: keys, header protection, packet numbers, key update (RFC 9001 sections 5, 6; RFC 9369)."""
 
 import hmac
 from functools import lru_cache
@@ -155,7 +155,7 @@ class OneSide:
 
 
 def whole_number(number: int, size: int, largest: int) -> int:
-    """The packet number of which the last `size` bytes are `number`, nearest after `largest` (RFC 9000, appendix A.3)."""
+    """The packet number of which the last `size` bytes are `number`, nearest after `largest` (RFC 9000, A.3)."""
     window = 1 << 8 * size
     expected = largest + 1
     candidate = expected & ~(window - 1) | number

@@ -2,7 +2,7 @@
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The integer that begins at byte `at` of `data`, and where it ends. Raises `ValueError` where `data` ends before."""
+    """The integer that begins at byte `at` of `data`, and where it ends. Raises `ValueError` where it is cut."""
     if at >= len(data):
         raise ValueError("an integer is missing")
     first = data[at]
