@@ -119,7 +119,7 @@ def _parts_from(stream, at):
 
 
 def _decode(events, capacity):
-    """Fill in the fields of each block of headers in `events`: (time, 0, None, instructions), (time, 1, place, block)."""
+    """Fill in the fields of each block in `events`: (time, 0, None, instructions), (time, 1, place, block)."""
     import pylsqpack
 
     if capacity > LARGEST_TABLE:

@@ -70,7 +70,7 @@ class Connection:
             if name not in self.ids[end]:
                 self.ids[end][name] = None
                 self.new_ids.append((name, end))
-        if not (packet.kind == RETRY or self.version is not None and side == CLIENT):
+        if not (packet.kind == RETRY or (self.version is not None and side == CLIENT)):
             self.version = packet.version
         self.id_length[side] = len(packet.scid)
 

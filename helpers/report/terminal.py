@@ -75,7 +75,7 @@ def summary(incident: Incident) -> str:
     if len(servers) > MOST_SERVERS:
         lines += ["", f"… and {len(servers) - MOST_SERVERS:,} more servers"]
     quic = quic_lines(incident)
-    return "\n".join([*lines, "", *findings(incident), *([""] + quic if quic else []), "", ASSUMED])
+    return "\n".join([*lines, "", *findings(incident), *(["", *quic] if quic else []), "", ASSUMED])
 
 
 def quic_lines(incident: Incident) -> list[str]:
