@@ -11,6 +11,7 @@ student: .venv/ready
 	$(BIN)/python -m helpers.student build/student
 
 test: .venv/test-ready
+	$(BIN)/ruff check helpers tests .book
 	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
 

@@ -213,7 +213,7 @@ class Connection:
                 "keepalive_probes": sum(map(is_probe, self.steps))}
 
 
-def is_probe(one) -> bool:
+def is_probe(one: SimpleNamespace) -> bool:
     """Rule 4, a keep-alive probe: one number back, when all was acknowledged and no FIN sent (3.8.4)."""
     return (one.length <= 1 and not one.flags & (SYN | FIN | RST) and one.seq + 1 == one.acked == one.next
             and not one.closed and one.window > 0)

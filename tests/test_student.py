@@ -47,7 +47,7 @@ def in_view(cells):
     fold = None
     for cell in cells:
         height = level(cell)
-        if fold is None or height is not None and height <= fold:
+        if fold is None or (height is not None and height <= fold):
             yield cell
             fold = height if cell["metadata"].get("jp-MarkdownHeadingCollapsed") else None
 

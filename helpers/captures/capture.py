@@ -100,7 +100,8 @@ class Capture:
     _derived = property(lambda self: self.derived)
 
 
-def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=None, base=0) -> Capture:
+def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Progress, damage: str | None = None,
+               base: int = 0) -> Capture:
     """The `Capture` of the frames in `chunks` (as `files.frames` gives them) of `data`.
 
     `progress` says how far they go, once they have been read. `damage`: what is wrong with the zipped file. `base`: at

@@ -20,7 +20,8 @@ def places_of(batch: Batch) -> dict[str, np.ndarray]:
     return {name: getattr(batch, name)[udp] for name in PLACE.names}
 
 
-def datagrams_of(data, places: dict[str, np.ndarray], seconds) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def datagrams_of(data: np.ndarray, places: dict[str, np.ndarray],
+                 seconds: np.ndarray) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The table of `Capture.datagrams`; and beside its rows `payload_at` and `payload_captured`, as segments have them.
 
     `seconds`: the time of each frame of the file. A header that was not captured whole gives no row. The length that

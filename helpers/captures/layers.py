@@ -70,7 +70,7 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
     Type.PER_PACKET: (headers.PER_PACKET, "link header", links.pass_per_packet)}
 
 
-def decode(data, frames, first: int) -> tuple[dict, tuple, dict, dict]:
+def decode(data: np.ndarray, frames: dict[str, np.ndarray], first: int) -> tuple:
     """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped;
     where UDP lies (`datagrams.PLACE`).
 

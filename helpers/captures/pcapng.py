@@ -135,7 +135,7 @@ class Blocks:
             progress.drops[interface] = sum(known)
 
 
-def find_blocks(path, data, progress: Progress) -> tuple[np.ndarray, Sections]:
+def find_blocks(path: str, data: np.ndarray, progress: Progress) -> tuple[np.ndarray, Sections]:
     """Where the blocks with frames are, and the `Sections` they stand in."""
     blocks = Blocks(data, progress)
     if blocks.order is None and not blocks.at:

@@ -14,14 +14,14 @@ from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
 from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import filled
-from helpers.captures.sources import clear_errors, enough_memory, name_of, opened
+from helpers.captures.sources import CaptureFile, clear_errors, enough_memory, name_of, opened
 
 IN_PIECES = "read it with helpers.pieces.read_captures"
 SMALLER_PIECES = "read it in smaller pieces"
 LARGEST_KEY_LOG = 1 << 26
 
 
-def read_capture(path, keys=None) -> Capture:
+def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None) -> Capture:
     """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`; unzipped where it is gzip or zstd.
 
     `path`: of a file, or a file open for reading bytes. Raises `CaptureError` where it can't be opened, is no capture,
@@ -48,7 +48,7 @@ def _secrets(keys) -> Secrets:
     return secrets
 
 
-def toy_capture(packets) -> Capture:
+def toy_capture(packets: Iterable) -> Capture:
     """The capture of hand-built IP packets: anything with `bytes(packet)` and `packet.time` (s), such as scapy's."""
     records = [struct.pack("<IIII", int(packet.time), round(packet.time % 1 * 1e9), len(bytes(packet)),
                            len(bytes(packet))) + bytes(packet) for packet in packets]
@@ -102,7 +102,7 @@ def _read(path, data, damage=None, secrets=None):
     return capture_of(path, data, chunks_of_frames, progress, damage)
 
 
-def read_pieces(path, size: int) -> Iterator[Capture]:
+def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
     """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.

@@ -50,7 +50,7 @@ class Progress:
         self.cuts.append((at, reason))
 
 
-def structures(data, at, dtype) -> np.ndarray:
+def structures(data: np.ndarray, at: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The structures of type `dtype` that begin at each of the positions `at`."""
     if not len(at):
         return np.empty(0, dtype)
@@ -58,12 +58,12 @@ def structures(data, at, dtype) -> np.ndarray:
     return everywhere[at].view(dtype)
 
 
-def distinct(values) -> np.ndarray:
+def distinct(values: np.ndarray) -> np.ndarray:
     """The values that occur, each once."""
     return values[:1] if (values == values[:1]).all() else np.unique(values)
 
 
-def chunks(offsets) -> Iterator[np.ndarray]:
+def chunks(offsets: np.ndarray) -> Iterator[np.ndarray]:
     """`offsets` in parts of `CHUNK`; at least one part, maybe empty."""
     return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
 

@@ -6,34 +6,26 @@ from helpers.protocols.quic import (
     ONE_RTT,
     RETRY,
     VERSION_NEGOTIATION,
-    ZERO_RTT,
     Close,
     Crypto,
     NewId,
-    OneSide,
     Received,
     Reset,
     Stream,
     frames,
-    initial_protection,
     packets,
-    protections,
     read_client_hello,
     read_encrypted_extensions,
     retry_is_sound,
 )
+from helpers.quic.opening import CLIENT, SERVER, Opening
 
-CLIENT, SERVER = 0, 1
-LABELS = {(CLIENT, ZERO_RTT): "CLIENT_EARLY_TRAFFIC_SECRET",
-          (CLIENT, HANDSHAKE): "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
-          (SERVER, HANDSHAKE): "SERVER_HANDSHAKE_TRAFFIC_SECRET",
-          (CLIENT, ONE_RTT): "CLIENT_TRAFFIC_SECRET_0", (SERVER, ONE_RTT): "SERVER_TRAFFIC_SECRET_0"}
 LONGEST_HANDSHAKE = 1 << 16     # bytes of CRYPTO that are kept
 MOST_WAITING = 200              # packets kept until the ClientHello is whole
 SHORTEST_RESET = 21             # bytes: RFC 9000 section 10.3
 
 
-class Connection:
+class Connection(Opening):
     """What is known of one connection.
 
     Side 0 is the client; where `roles` isn't set, it is the end that was seen to send first. `ids`: the connection IDs
@@ -41,14 +33,14 @@ class Connection:
     """
 
     def __init__(self, ends: tuple, secrets):
-        self.ends, self.roles, self.secrets, self.version = ends, False, secrets, None
+        super().__init__(secrets)
+        self.ends = ends
         self.first = self.last = self.closed = self.closed_by = self.ending = self.error = None
         self.datagrams, self.sizes, self.unread = 0, [0, 0], 0
-        self.ids, self.id_length, self.new_ids = ({}, {}), [0, 0], []
-        self.hello = self.alpn = None
-        self.client_is_done = self.begun = self.negotiated = False
+        self.new_ids, self.alpn = [], None
+        self.client_is_done = self.negotiated = False
         self.streams, self.marks, self._crypto, self._tokens = {}, [], {}, (set(), set())
-        self._initial, self._tried, self._opened, self._waiting = {}, set(), {}, []
+        self._waiting = []
 
     def take(self, time: float, frame: int, side: int, data: bytes, length: int) -> None:
         """Read a datagram that `side` sent; `length`: of its payload on the wire."""
@@ -95,59 +87,12 @@ class Connection:
             self._initial.clear()
             self.marks.append((time, frame, SERVER, RETRY))
 
-    def _payload(self, side, data, packet):
-        """The plaintext of a packet, or None."""
-        if packet.kind == INITIAL:
-            return self._open_initial(side, data, packet)
-        length = 0
-        if packet.kind == ONE_RTT:
-            sizes = {len(name) for name in self.ids[1 - side] if name and data[1:1 + len(name)] == name}
-            length = max(sizes, default=self.id_length[1 - side])
-        return self._side(side, packet).open(data, packet, length)
-
-    def _side(self, side, packet):
-        """The keys of `side` for this kind of packet."""
-        key = side, packet.kind, packet.version
-        if key not in self._opened:
-            known, label = self.secrets.get(self.hello.random, {}), LABELS.get((side, packet.kind), "")
-            secret = known.get(label) or known.get(f"QUIC_{label}") or b""
-            self._opened[key] = OneSide(list(protections(secret, packet.version or self.version)))
-        return self._opened[key]
-
-    def _open_initial(self, side, data, packet):
-        """Initial packets: the keys follow from the ID to which the client wrote first, or to which a Retry sent it."""
-        keys = self._initial.get(packet.version)
-        if keys and (payload := keys[side].open(data, packet)) is not None:
-            self.begun |= side == SERVER
-            return payload
-        new = packet.version, packet.dcid
-        if side == SERVER and self._initial and not keys:       # the server chose another version: RFC 9368
-            new = packet.version, self._first_id
-        if new in self._tried or len(self._tried) >= 8:
-            return None
-        self._tried.add(new)
-        keys = [OneSide([one]) for one in initial_protection(*new)]
-        if (payload := keys[side].open(data, packet)) is None:
-            return None
-        self._initial[packet.version], self.roles = keys, True
-        if side == CLIENT:
-            self._first_id = packet.dcid
-        return payload
-
-    def opens(self, data: bytes, length: int) -> bool:
-        """Whether the datagram begins with an Initial of a client that opens with the connection ID that it names."""
-        packet = next(packets(data, length), None)
-        if packet is None or packet.kind != INITIAL:
-            return False
-        client, _ = initial_protection(packet.version, packet.dcid)
-        return OneSide([client]).open(data, packet) is not None
-
     def _frames(self, time, frame, side, kind, payload):
         grown = False
         try:
             for found in frames(payload):
                 if isinstance(found, Stream):
-                    self._stream(side, found.stream).put(found.offset, found.data, time, found.fin)
+                    self.streams.setdefault((side, found.stream), Received()).put(found.offset, found.data, time, found.fin)
                 elif isinstance(found, Crypto):
                     crypto = self._crypto.setdefault((side, kind), Received(LONGEST_HANDSHAKE))
                     grown |= crypto.put(found.offset, found.data, time)
@@ -158,9 +103,6 @@ class Connection:
         if grown and len(self._crypto[side, kind].data) <= 2 * LONGEST_HANDSHAKE:
             self._handshake(side, kind)
 
-    def _stream(self, side, number):
-        return self.streams.setdefault((side, number), Received())
-
     def _other(self, time, frame, side, found):
         if isinstance(found, Close):
             self.marks.append((time, frame, side, "CONNECTION_CLOSE"))
@@ -170,7 +112,7 @@ class Connection:
             self.new_ids.append((found.id, side))
             self._tokens[side].add(found.token)
         elif isinstance(found, Reset):
-            self._stream(side, found.stream).reset = time
+            self.streams.setdefault((side, found.stream), Received()).reset = time
 
     def _end(self, time, side, ending, error=None):
         if self.closed is None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIMES
@@ -19,7 +20,8 @@ TASKS = {task.name: task for task in (
 INTERRUPTED = 130
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the `arguments` say (None: those of the command line); return the exit status."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command != "list" and chosen.out.exists() and not chosen.out.is_dir():

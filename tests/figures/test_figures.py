@@ -1,6 +1,7 @@
 """The figures, judged by what their artists hold, never by their pixels."""
 
 import warnings
+from itertools import pairwise
 from types import SimpleNamespace
 
 import matplotlib
@@ -92,7 +93,7 @@ def test_ladder_bands_follow_the_states_down_each_side(page):
     for host in ("client", "server"):
         bands = [patch for patch in ax.patches if str(patch.get_gid()).startswith(host)]
         edges = [(patch.get_y(), patch.get_y() + patch.get_height()) for patch in bands]
-        assert all(end == pytest.approx(begin) for (_, end), (begin, _) in zip(edges, edges[1:]))
+        assert all(end == pytest.approx(begin) for (_, end), (begin, _) in pairwise(edges))
 
 
 def test_ladder_shows_only_the_frames_asked_for(page):
@@ -132,7 +133,7 @@ def test_ladder_lets_two_first_fins_cross(tmp_path):
 
 def test_a_capture_that_begins_late_counts_from_one_and_names_no_client(tmp_path):
     part = tables(toy(tmp_path / "late.pcap", *EXCHANGE, *SERVER_CLOSES))
-    assert list(figures.ladder_rows(part.capture, 0)["label"])[0] == "PSH, ACK seq=1 ack=1 len=27"
+    assert figures.ladder_rows(part.capture, 0)["label"].iloc[0] == "PSH, ACK seq=1 ack=1 len=27"
     shown = texts(figures.ladder(part.capture, 0, exchanges=part.exchanges, states=part.states))
     assert sum(text.startswith("one end\n") for text in shown) == 2
     figures.waterfall(part, new())

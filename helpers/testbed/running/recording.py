@@ -7,13 +7,14 @@ import platform
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.testbed.clients.chromium import Chromium
 from helpers.testbed.clients.firefox import Firefox
 from helpers.testbed.clients.replay import Replay
-from helpers.testbed.experiments.pages import Fetch
+from helpers.testbed.experiments.pages import Experiment, Fetch
 from helpers.testbed.hosts import network
 from helpers.testbed.servers import nginx
 from helpers.testbed.servers.page import write_page
@@ -38,14 +39,15 @@ class Timeline(list):
         self.append({"time": round(time.time(), 6), "action": action})
 
 
-def record(experiment, folder, say):
+def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> None:
     """Record `experiment` into `folder`. `say`: called with a word whenever something has been reached."""
     network.build()
     prepare_workshop()
     page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
     write_page(WORKSHOP / "other", 0)
-    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" if experiment.streamed else ""
-    server = nginx.Nginx(WORKSHOP / "nginx", {80: (WORKSHOP / "page", f"{experiment.keepalive_timeout}{slowly}"),
+    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000"
+    directives = f"{experiment.keepalive_timeout}{slowly * experiment.streamed}"
+    server = nginx.Nginx(WORKSHOP / "nginx", {80: (WORKSHOP / "page", directives),
                                               8080: (WORKSHOP / "other", 0)})
     client, timeline, watch = _client(experiment), Timeline(), Watch(folder)
     timeline.note("capture started")
@@ -111,7 +113,7 @@ def _let_it_happen(experiment, client, timeline, say):
     time.sleep(AFTER)
 
 
-def prepare_workshop():
+def prepare_workshop() -> None:
     """The folder in memory for all that isn't kept; it vanishes with the namespaces."""
     for name in ("home", "tmp"):
         (WORKSHOP / name).mkdir(parents=True)
@@ -120,7 +122,8 @@ def prepare_workshop():
         os.environ.pop(name, None)
 
 
-def make_visits(experiment, client, timeline, say):
+def make_visits(experiment: Experiment, client: Chromium | Firefox | Replay, timeline: Timeline,
+                say: Callable[[str], None]) -> None:
     """Make the visits of `experiment` in time."""
     begun = time.monotonic()
     for number, visit in enumerate(experiment.visits):
@@ -135,7 +138,7 @@ def make_visits(experiment, client, timeline, say):
             say("loaded")
 
 
-def wait_for_last_socket(until):
+def wait_for_last_socket(until: float) -> None:
     """Return when neither host has a socket left; an error at UNIX time `until`."""
     while left := [(host, *row) for host in network.ADDRESSES for row in network.sockets(host)]:
         if time.time() > until:
@@ -143,32 +146,33 @@ def wait_for_last_socket(until):
         time.sleep(0.5)
 
 
-def stays(sampled):
+def stays(sampled: dict[str, dict]) -> list[tuple]:
     """The rows of `sockets.csv`, from what was sampled by host."""
     rows = [(host, *stay) for host, result in sampled.items() for stay in result["stays"]]
     rows.sort(key=lambda row: (row[4], row))
     return [(*row[:4], f"{row[4]:.6f}", f"{row[5]:.6f}") for row in rows]
 
 
-def write_table(file, columns, rows):
+def write_table(file: Path, columns: Iterable[str], rows: Iterable) -> None:
     """Write `rows` under `columns` as CSV."""
-    with open(file, "w", newline="", encoding="utf-8") as opened:
+    with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerows([columns, *rows])
 
 
-def write_json(file, content):
+def write_json(file: Path, content: object) -> None:
     """Write `content` as JSON that people can read."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def about(experiment, client, page, sampled, timeline, frames):
+def about(experiment: Experiment, client: Chromium | Firefox | Replay, page: dict[str, int],
+          sampled: dict[str, dict], timeline: Timeline, frames: int) -> dict:
     """What `experiment.json` says of an experiment with nginx."""
     images = {name: size for name, size in page.items() if name.startswith("image")}
     return {
         "name": experiment.name, "title": experiment.title,
         "article": experiment.article, "about": experiment.about,
-        "recorded": datetime.fromtimestamp(timeline[0]["time"], timezone.utc).isoformat(timespec="seconds"),
+        "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
         "page": {"html_bytes": page["index.html"], "favicon_bytes": page["favicon.ico"],
                  "images": [{"path": f"/{name}", "bytes": size} for name, size in images.items()]},
         "server": {"program": "nginx", "settings": {"keepalive_timeout": experiment.keepalive_timeout},

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 INTRODUCTION = """\
 # The recordings
@@ -25,7 +26,8 @@ idle connections.
 
 **What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
 `lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
-was lost or late is what the experiment says); Chromium and Firefox ran headless on two processor cores, without internet. How
+was lost or late is what the experiment says); Chromium and Firefox ran headless on two\
+ processor cores, without internet. How
 many connections a browser opens depends on timing and differs from run to run: see `browser-counts.csv`. The
 clients called `replay` are no browser but a small program that keeps the rules which the browser of 2018
 seems to have kept.
@@ -228,14 +230,14 @@ The recordings and tables are free to use under [CC BY 4.0](https://creativecomm
 """
 
 
-def write_datasheet(data):
+def write_datasheet(data: Path) -> None:
     """Write the datasheet of the folder `data` as its `README.md`."""
     draft = data / ".README.md"
     draft.write_text(datasheet(data), encoding="utf-8")
     draft.replace(data / "README.md")
 
 
-def datasheet(data):
+def datasheet(data: Path) -> str:
     """The text of the datasheet of the folder `data`, about every recording there."""
     recordings = {file.parent: json.loads(file.read_text(encoding="utf-8"))
                   for file in sorted(data.glob("[!.]*/experiment.json"))}

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 
-def trimmed(log, server):
+def trimmed(log: dict, server: str) -> dict[str, list[dict]]:
     """`requests` and `sockets` of a NetLog (a dict, as read from JSON) that concern the address `server`.
 
     A request: `url`, `method`, `client_port` of its socket, `nth` on that socket, `time`, `status`. A

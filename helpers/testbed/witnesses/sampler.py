@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 from helpers.testbed.hosts.network import SOCKETS, parse_sockets
 
@@ -35,7 +37,7 @@ class Stays:
         return sorted(self.ended + here, key=lambda stay: stay[3])
 
 
-def sample():
+def sample() -> tuple[list[tuple], dict]:
     """Sample until SIGTERM; return the stays and how regular the samples were."""
     stays, times, stopped = Stays(), [], []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
@@ -55,14 +57,12 @@ def sample():
 def _hurry():
     """Ask for the processor first: a late sample is a hole in the recording."""
     gc.disable()
-    try:
+    with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except PermissionError:
-        pass
 
 
 if __name__ == "__main__":
     _hurry()
     found, regularity = sample()
-    with open(sys.argv[1], "w", encoding="utf-8") as file:
+    with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
         json.dump({"stays": found, "sampling": regularity}, file)
