@@ -92,7 +92,8 @@ class Connection(Opening):
         try:
             for found in frames(payload):
                 if isinstance(found, Stream):
-                    self.streams.setdefault((side, found.stream), Received()).put(found.offset, found.data, time, found.fin)
+                    stream = self.streams.setdefault((side, found.stream), Received())
+                    stream.put(found.offset, found.data, time, found.fin)
                 elif isinstance(found, Crypto):
                     crypto = self._crypto.setdefault((side, kind), Received(LONGEST_HANDSHAKE))
                     grown |= crypto.put(found.offset, found.data, time)
