@@ -3,7 +3,7 @@
 import hmac
 from functools import lru_cache
 
-from helpers.protocols.quic.packets import LONG, V1, V2, Packet
+from helpers.protocols.quic.packet_headers import LONG, V1, V2, Packet
 
 SALTS = {V1: "38762cf7f55934b34d179ae6a4c80cadccbb7f0a", V2: "0dede3def700a6db819381be6e269dcbf9bd2ed9"}
 DRAFT_29_SALT = "afbfec289993d24c9e9786f19c6111e04390a899"     # as far as draft 32; 33 and 34 have that of version 1
