@@ -30,9 +30,10 @@ from helpers.flow import (
     segment_flow,
     values_at,
 )
+from helpers.quic import quic_connections
 
 __all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
-           "segment_flow"]
+           "quic_connections", "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
 COPIES = 0.1          # seconds within which copies of a frame are one segment seen twice; Linux repeats none sooner

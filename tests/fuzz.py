@@ -25,6 +25,7 @@ from helpers.captures import CaptureError, read_capture, read_pieces
 from helpers.connections import connections, handshakes, keepalive_probes
 from helpers.exchanges import exchanges, signals
 from helpers.experiments import data_folder
+from helpers.quic import quic_connections, quic_exchanges, quic_marks
 from helpers.report import Incident, summary
 from helpers.states import count, netstat
 
@@ -36,7 +37,7 @@ SECTION = b"\x0a\x0d\x0d\x0a"
 GZIP = b"\x1f\x8b"
 LARGEST = 1 << 16
 TURN, KEYS_FOLLOW = b"\0TURN\0", b"\0KEYS\0"
-INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "flow", "protocols", "states", "report"))
+INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "flow", "protocols", "quic", "states", "report"))
 
 
 # Captures from bytes: thousands of frames in no time
@@ -452,8 +453,30 @@ def framed_seeds():
     return [bytes((piece, how)) + client + TURN + server for piece in (0, 7, 255) for how in (0, 1, 12)]
 
 
+def quic(path, data):
+    """QUIC and HTTP/3: any datagrams, and plaintexts sealed under true keys."""
+    capture = examine(path, data)
+    if capture is not None:
+        examine_quic(capture)
+
+
+def examine_quic(capture):
+    """Hold the tables of QUIC to what they promise, and show no secret."""
+    table, asked, marks = quic_connections(capture), quic_exchanges(capture), quic_marks(capture)
+    assert set(asked["stream"]) | set(marks["stream"]) <= set(table.index)
+    assert table["datagrams"].sum() <= len(capture.datagrams) and not (table["closed"] < table["opened"]).any()
+    assert not (asked["finished"] < asked["answered"]).any() and not asked.duplicated(["stream", "nth"]).any()
+    shown = table.to_string() + asked.to_string() + marks.to_string()
+    assert not any(secret.hex() in shown for labels in capture.secrets.values() for secret in labels.values())
+
+
+def quic_seeds():
+    """A recorded HTTP/3 connection, with its keys."""
+    return [(Path(__file__).parent / "recorded" / "h3-chromium" / "capture.pcapng").read_bytes()]
+
+
 TARGETS = {"readers": (readers, seeds), "tables": (tables, seeds), "talks": (talks, conversations),
-           "sealed": (sealed, sealed_seeds), "framed": (framed, framed_seeds)}
+           "sealed": (sealed, sealed_seeds), "framed": (framed, framed_seeds), "quic": (quic, quic_seeds)}
 
 
 def look(target, seconds, folder):

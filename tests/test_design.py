@@ -9,7 +9,7 @@ import pytest
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
 FILES = sorted(HELPERS.rglob("*.py"))
-ORDER = ["plain", "protocols", "captures", "sockets", "flow", "connections", "exchanges", "states", "diagnosis",
+ORDER = ["plain", "protocols", "captures", "sockets", "flow", "quic", "connections", "exchanges", "states", "diagnosis",
          "pieces", "experiments", "model", "claims", "figures", "exercises", "report", "testbed"]
 ALONE = {"plain", "protocols", "captures", "sockets"}
 LINES, COLUMNS, FUNCTION, CLASS = 450, 120, 30, 120
@@ -111,7 +111,7 @@ def test_public_functions_explain_themselves(path):
 @pytest.mark.parametrize("module", ["captures", "flow", "connections", "exchanges", "states", "pieces", "experiments",
                                     "claims", "report", "testbed"])
 def test_importing_is_light(module):
-    heavy = ["scapy", "matplotlib", "IPython", "dask", "cryptography", "hpack", "hyperframe"]
+    heavy = ["scapy", "matplotlib", "IPython", "dask", "cryptography", "hpack", "hyperframe", "pylsqpack"]
     code = f"import sys, helpers.{module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

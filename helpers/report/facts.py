@@ -12,6 +12,7 @@ import pandas as pd
 from helpers.captures import Capture
 from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
 from helpers.exchanges import exchanges
+from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
 CANNOT_TELL = "cannot tell"
@@ -38,6 +39,12 @@ class Incident:
     @cached_property
     def exchanges(self) -> pd.DataFrame:
         return exchanges(self.capture)
+
+    @cached_property
+    def quic(self) -> pd.DataFrame:
+        """The QUIC connections, with `requests`: how many HTTP/3 requests could be read on each."""
+        table, asked = quic_connections(self.capture), quic_exchanges(self.capture)["stream"].value_counts()
+        return table.assign(requests=asked.reindex(table.index, fill_value=0))
 
     @cached_property
     def states(self) -> pd.DataFrame:
