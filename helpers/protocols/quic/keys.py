@@ -65,7 +65,7 @@ def _mask(key, cipher):
 
     if cipher == CHACHA20:
         return lambda sample: Cipher(algorithms.ChaCha20(key, sample), None).encryptor().update(bytes(5))
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update   
+    return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
 
 
 def initial_protection(version: int, dcid: bytes) -> tuple[Protection, Protection]:
