@@ -10,6 +10,7 @@ NETWORK = "10.77.0.0/24"
 INTERFACE = "eth0"
 OFFLOADS = ("sg", "tso", "gso", "gro", "tx", "rx")
 SOCKETS = ("ss", "-Htn", "state", "connected", "src", NETWORK)
+UDP_SOCKETS = ("ss", "-Huna")
 KERNEL_SETTINGS = (
     "tcp_fin_timeout", "tcp_tw_reuse", "tcp_tw_reuse_delay", "tcp_max_tw_buckets", "ip_local_port_range",
     "tcp_timestamps", "tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_rfc1337",
@@ -74,6 +75,11 @@ def _run(*command):
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def udp_sockets(host):
+    """The UDP sockets of `host` that have a peer: a list of (local, peer, state)."""
+    return [row for row in parse_sockets(run(host, *UDP_SOCKETS)) if row[2] != "UNCONN"]
 
 
 def sockets(host):
