@@ -4,12 +4,20 @@ import pytest
 
 
 @pytest.fixture
-def logged(experiment):
-    """The experiment, where the server logged its requests; where it didn't, there was no HTTP."""
-    if experiment.requests is None:
-        assert experiment.exchanges.empty
-        pytest.skip("this server speaks no HTTP")
+def plain(experiment):
+    """The experiment, where its exchanges travelled in the clear; tests/testbed/test_encrypted.py has the others."""
+    if "protocol" in experiment.about["server"]:
+        pytest.skip("encrypted")
     return experiment
+
+
+@pytest.fixture
+def logged(plain):
+    """The experiment, where the server logged its requests; where it didn't, there was no HTTP."""
+    if plain.requests is None:
+        assert plain.exchanges.empty
+        pytest.skip("this server speaks no HTTP")
+    return plain
 
 
 def answered(experiment):
@@ -35,7 +43,8 @@ def test_nginx_numbers_as_many_connections_as_carried_a_request(logged):
     assert logged.requests["connection"].nunique() == answered(logged)["stream"].nunique()
 
 
-def test_each_request_used_the_socket_that_the_browser_names(experiment, measured):
+def test_each_request_used_the_socket_that_the_browser_names(plain, measured):
+    experiment = plain
     if experiment.browser is None:
         assert "chromium" not in experiment.about["client"]["program"].lower()
         return

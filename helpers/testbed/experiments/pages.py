@@ -74,7 +74,7 @@ class Experiment:
 
     @property
     def programs(self):
-        more = {"certutil", "editcap", *["caddy"] * (self.protocol == "h3")} if self.encrypted else set()
+        more = {"certutil", *["caddy"] * (self.protocol == "h3")} if self.encrypted else set()
         return more | ({PROGRAMS[self.client]} if self.client in PROGRAMS else set())
 
     @property

@@ -78,8 +78,8 @@ def _run(*command):
 
 
 def udp_sockets(host):
-    """The UDP sockets of `host` that have a peer: a list of (local, peer, state)."""
-    return [row for row in parse_sockets(run(host, *UDP_SOCKETS)) if row[2] != "UNCONN"]
+    """The UDP sockets of `host` that aren't a server's: a list of (local, peer, state). A client's may have no peer."""
+    return [row for row in parse_sockets(run(host, *UDP_SOCKETS)) if not row[0].endswith(":443")]
 
 
 def sockets(host):

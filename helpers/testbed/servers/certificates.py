@@ -39,7 +39,7 @@ def _trustme():
     try:
         import trustme
     except ImportError:
-        raise Unable("the Python package trustme is missing; pip install trustme") from None
+        raise Unable("the Python package trustme is missing; pip install 'trustme>=1.2', or the extra `testbed`") from None
     return trustme
 
 

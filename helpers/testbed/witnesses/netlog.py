@@ -16,7 +16,8 @@ def trimmed(log, server, name=None):
     """
     events = list(_events(log))
     sockets = _sockets(events, server)
-    sessions = _sessions(events, sockets)
+    errors = {number: text for text, number in log["constants"].get("quicError", {}).items()}
+    sessions = _sessions(events, sockets, errors)
     requests = _requests(events, {server, name}, sockets, sessions)
     found = {"requests": requests, "sockets": list(sockets.values())}
     return found | ({"sessions": list(sessions.values())} if sessions else {})
@@ -71,8 +72,8 @@ def _opened_for(events):
     return reasons
 
 
-def _sessions(events, sockets):
-    """The sessions of HTTP/2 and HTTP/3, by the log's id."""
+def _sessions(events, sockets, errors):
+    """The sessions of HTTP/2 and HTTP/3, by the log's id; `errors`: QUIC's, by number."""
     over, found = _links(events, "HTTP2_SESSION_INITIALIZED"), {}
     for source, event, time, parameters in events:
         session = found.get(source)
@@ -86,7 +87,7 @@ def _sessions(events, sockets):
         elif session and event in ("HTTP2_SESSION-", "QUIC_SESSION-"):
             session["closed"] = time
         elif session and event in ("HTTP2_SESSION_CLOSE", "QUIC_SESSION_CLOSED"):
-            session["close_reason"] = parameters.get("description", parameters.get("quic_error"))
+            session["close_reason"] = parameters.get("description", errors.get(parameters.get("quic_error")))
         elif session and event == "HTTP2_SESSION_RECV_GOAWAY":
             session["goaway"] = parameters["last_accepted_stream_id"]
     return {source: session for source, session in found.items() if session["local"]}
@@ -114,6 +115,5 @@ def _requests(events, names, sockets, sessions):
             sent[local] = sent.get(local, 0) + 1
             requests[source] |= {"client_port": int(local.rsplit(":", 1)[1]), "nth": sent[local]}
         elif event == "HTTP_TRANSACTION_READ_RESPONSE_HEADERS" and source in requests:
-            requests[source]["status"] = int(parameters["headers"][0].removeprefix(":status:").split()[-1 if
-                parameters["headers"][0].startswith(":status") else 1])
+            requests[source]["status"] = int(parameters["headers"][0].split()[1])
     return list(requests.values())
