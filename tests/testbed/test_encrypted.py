@@ -50,7 +50,7 @@ def test_over_quic_there_is_no_tcp_and_the_kernel_saw_the_ports_that_the_server_
     assert set(experiment.requests["client_port"]) <= ports and not tshark(name, "tcp", "frame.number")
     assert experiment.sockets.empty
     udp = pd.read_csv(experiment.folder / "udp.csv")
-    assert set(udp[udp["host"] == "client"]["local"].str.rsplit(":", n=1).str[1].astype(int)) == ports
+    assert ports <= set(udp[udp["host"] == "client"]["local"].str.rsplit(":", n=1).str[1].astype(int))
     assert tshark(name, "quic.stream_data", "frame.number")
 
 
