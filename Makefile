@@ -8,9 +8,10 @@ lab: .venv/ready
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
 
 student: .venv/ready
-	$(BIN)/python -m helpers.student build/student
+	$(BIN)/python .book/student.py build/student
 
 test: .venv/test-ready
+	$(BIN)/ruff check helpers tests .book
 	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
 

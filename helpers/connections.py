@@ -20,18 +20,23 @@ from helpers.flow import (
     directions,
     first_row,
     flows,
+    handshakes,
     highest,
     last_row,
     lowest,
     of_peer,
     probes_and_resets,
+    protocols,
     segment_flow,
     values_at,
 )
+from helpers.quic import quic_connections
 
-__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "keepalive_probes", "segment_flow"]
+__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
+           "quic_connections", "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
+COPIES = 0.1          # seconds within which copies of a frame are one segment seen twice; Linux repeats none sooner
 NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")
 
 
@@ -41,8 +46,11 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     Columns: `client`, `server` (`address:port`), `opened` (first SYN), `established` (the handshake's ACK),
     `closed` (both FINs acknowledged, or the reset), all in seconds since the first frame; `client_bytes`,
     `server_bytes` (payload each end sent, every byte counted once), `keepalive_probes`,
-    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`).
-    What the capture can't decide is `<NA>`. `fin_timeout`: seconds after which an end in FIN_WAIT_2 is forgotten.
+    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`);
+    `protocol` and `server_name`: see `helpers.flow.protocols`.
+    What the capture can't decide is `<NA>`; where it lost frames (`Capture.dropped`), so is all that would rest on a
+    frame's not being there: that a connection is open, or an end closed alone, or was forgotten. `fin_timeout`: seconds
+    after which an end in FIN_WAIT_2 is forgotten.
 
     Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
     end's: what it sent since then doesn't acknowledge that one.
@@ -51,13 +59,16 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
     closed, ending = _ending(client, server)
     unsure = client["unsure"] | server["unsure"]
+    time_wait = _time_wait(client, server, ending, capture, fin_timeout)
+    if capture.dropped:
+        ending = pd.Series(ending).mask(ending == "open").array
     table = pd.DataFrame({
         "client": client["local"], "server": server["local"],
         "opened": client["syn"], "established": server["syn_acked"], "closed": closed,
         "client_bytes": client["bytes"], "server_bytes": server["bytes"],
         "keepalive_probes": _count_probes(capture, len(client)), "ending": ending,
         "closer": pd.Series(_who(client["active"], server["active"], None)).mask(unsure).array,
-        "time_wait": _time_wait(client, server, ending, capture.end, fin_timeout)})
+        "time_wait": time_wait, **protocols(capture)})
     return _where_roles_are_known(table, client["host"].notna())
 
 
@@ -84,13 +95,14 @@ def keepalive_probes(capture: Capture) -> pd.Series:
 
 
 def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
-    """When each end in FIN_WAIT_2 is forgotten if no FIN comes; missing where it sent something after that time.
+    """When each end in FIN_WAIT_2 is forgotten if no FIN comes.
 
-    `ends`: as `end_events` gives them. Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is
-    forgotten, not one that still lives.
+    Missing where it sent something after that time; and where a FIN had come that it may have answered: one that was
+    captured, and not sent again, or one that the capture lost. `ends`: as `end_events` gives them.
+    Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is forgotten, not one that still lives.
     """
     forgotten = ends["fin_acked"] + fin_timeout
-    return forgotten.where(~(ends["last"] > forgotten + TIMER_SLACK))
+    return forgotten.where(~((ends["last"] > forgotten + TIMER_SLACK) | (ends["heard_fin"] <= forgotten)))
 
 
 def end_events(capture: Capture) -> pd.DataFrame:
@@ -99,10 +111,13 @@ def end_events(capture: Capture) -> pd.DataFrame:
     `reset`: when a RST ended the connection. `host`: as `end`, but missing where no SYN was captured and `end` is
     arbitrary. `local`, `peer`: `address:port`. `sender`: a number for both, the same in each connection of a 4-tuple.
 
-    Opening: `syn` (its own first SYN), `opens` (that acknowledges none), `syn_acked`, `peer_syn` (when the other
-    end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number after it), `fin_acked`,
-    `peer_fin` (when the other end's arrived); `active` (it is an active closer), `unsure` (whether it alone was can't
-    be told, since a FIN was not captured, or its first copy), `doubtful` (closing may have begun before the capture).
+    Opening: `syn` (its own first SYN, at the latest its answer), `opens` (that acknowledges none), `syn_acked`,
+    `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number
+    after it), `fin_acked`, `peer_fin` (when the other end's arrived), `heard_fin` (when it may have, unacknowledged
+    in the capture: it was not sent again; -inf where frames were dropped); `active` (it is an active closer), `alone`
+    (its FIN is the only one), `unsure` (whether it alone was active can't be told, since a FIN was not captured, or
+    its first copy), `doubtful` (closing may have begun before the capture, or was lost by it). `reset_before_acked`,
+    `reset_before_fin`: the RST came before its FIN was acknowledged, before the peer's FIN.
 
     Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
     (payload).
@@ -120,9 +135,14 @@ def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
         probe[flow.row] = is_probe
         known = np.repeat(flow.known[flow.begins], 2)
         in_close_wait = _probed_in_close_wait(flow, is_probe)
-        parts.append({"known": known, "reset": np.repeat(_reset(flow, is_reset), 2), **_opening(flow, known),
-                      **_closing(flow, in_close_wait), "doubtful": ~known & ~_seen_open(flow, in_close_wait),
-                      **_last_words(flow), "bytes": _payload(flow)})
+        reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
+        before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
+                  for name in ("acked", "fin")}
+        closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
+        if capture.dropped:
+            closing |= _told_despite_drops(flow, closing)
+        parts.append({"known": known, "reset": values_at(flow.time, reset), **_opening(flow, known), **before,
+                      **closing, **_last_words(flow), "bytes": _payload(flow)})
     events = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     return _with_addresses(capture, events), probe
 
@@ -161,26 +181,28 @@ def _opening(flow: Flow, known: np.ndarray) -> dict:
     is_syn = flow.valid & (flow.flags & SYN > 0)
     syn = first_row(flow.direction, is_syn, flow.directions)
     unseen = np.where(known, NONE + 1, NO_LIMIT)
-    answered = _first_ack(flow, np.where(syn < 0, unseen, flow.seq[syn] + 1)) if len(syn) else syn.astype(float)
+    answer = _first_ack(flow, np.where(syn < 0, unseen, values_at(flow.seq, syn, 0) + 1))
+    answered = values_at(flow.time, answer)
     peer_unseen = known & (of_peer(syn) < 0)
     speaks = np.flatnonzero(peer_unseen[flow.direction] & flow.valid & flow.has_ack & (flow.flags & SYN == 0))
     spoke = values_at(flow.time, first_row(flow.direction, speaks, flow.directions))
-    arrived = _last_before(flow, is_syn, answered)
-    return {"syn": values_at(flow.time, syn), "opens": (syn >= 0) & (values_at(flow.flags, syn, 0) & ACK == 0),
+    arrived = values_at(flow.time, _last_before(flow, is_syn, answered))
+    sent = np.where(syn < 0, np.nan, np.fmin(values_at(flow.time, syn), answered))
+    return {"syn": sent, "opens": (syn >= 0) & (values_at(flow.flags, syn, 0) & ACK == 0),
             "syn_acked": np.fmin(answered, spoke), "peer_syn": np.where(np.isnan(arrived), of_peer(answered), arrived)}
 
 
 def _first_ack(flow: Flow, wanted: np.ndarray) -> np.ndarray:
-    """By direction, the time of the peer's first segment whose acknowledgment reaches `wanted` (by direction)."""
+    """By direction, the row of the peer's first segment whose acknowledgment reaches `wanted` (by direction), or -1."""
     reaches = flow.has_ack & flow.valid & (flow.ack >= wanted[flow.direction ^ 1])
-    return values_at(flow.time, of_peer(first_row(flow.direction, reaches, flow.directions)))
+    return of_peer(first_row(flow.direction, reaches, flow.directions))
 
 
 def _last_before(flow: Flow, rows: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """By direction, the time of the last of the peer's `rows` (a mask) that is not after `moment` of the peer."""
+    """By direction, the last of the peer's `rows` (a mask) that is not after `moment` of the peer; -1 if none is."""
     rows = np.flatnonzero(rows)
     rows = rows[flow.time[rows] <= moment[flow.direction[rows]]]
-    return values_at(flow.time, of_peer(last_row(flow.direction, rows, flow.directions)))
+    return of_peer(last_row(flow.direction, rows, flow.directions))
 
 
 # Closing: RFC 9293 section 3.6
@@ -194,24 +216,35 @@ def _closing(flow: Flow, in_close_wait: np.ndarray) -> dict:
     is_fin = flow.valid & (flow.flags & FIN > 0)
     fin = first_row(flow.direction, is_fin, flow.directions)
     end = values_at(flow.seq_end, fin, NO_LIMIT)
-    answered, sent = _first_ack(flow, end), values_at(flow.time, fin)
-    arrived = _last_before(flow, is_fin, answered)
+    answer = _first_ack(flow, end)
+    answered, sent = values_at(flow.time, answer), values_at(flow.time, fin)
+    arrival = _last_before(flow, is_fin, answered)
+    arrival = np.where(arrival < 0, of_peer(answer), arrival)
     acked, late = _acked_since_fin(flow, is_fin, end)
     alone = (fin >= 0) & (of_peer(fin) < 0)
     peer_end, missed = _peer_fin_not_captured(flow, acked, alone)
     active = (fin >= 0) & ((acked < np.where(alone, peer_end, of_peer(end))) | of_peer(in_close_wait))
     fin_next = (values_at(flow.raw_seq, fin, 0) + end - values_at(flow.seq, fin, 0)) % (1 << 32)
     return {"fin": sent, "fin_next": np.where(fin < 0, np.nan, fin_next), "fin_acked": np.maximum(answered, sent),
-            "peer_fin": np.where(np.isnan(arrived), of_peer(answered), arrived),
-            "active": active, "unsure": (late | alone) & ~active | missed & ~of_peer(in_close_wait)}
+            "peer_fin": values_at(flow.time, arrival), "heard_fin": of_peer(_not_repeated(flow, is_fin)),
+            "active": active, "alone": alone, "unsure": (late | alone) & ~active | missed & ~of_peer(in_close_wait),
+            "acked_row": np.where(answer < 0, -1, np.maximum(answer, fin)), "fin_row": arrival}
+
+
+def _not_repeated(flow: Flow, is_fin: np.ndarray) -> np.ndarray:
+    """By direction, the time of its FIN where it was sent once only, as one that arrived; else missing."""
+    first, last = (values_at(flow.time, row(flow.direction, is_fin, flow.directions)) for row in (first_row, last_row))
+    return np.where(last - first <= COPIES, first, np.nan)
 
 
 def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """By direction, the lowest acknowledgment in what was sent from the FIN on, which ends at `end`.
 
+    That is the FIN, and what stands at the number behind it: no data does, even where some reach beyond a FIN.
     And whether that begins with something else: then the first copy of the FIN was not captured.
     """
-    rows = np.flatnonzero(flow.valid & (is_fin | flow.has_ack & (flow.seq_end >= end[flow.direction])))
+    behind = flow.has_ack & (flow.length == 0) & (flow.seq >= end[flow.direction])
+    rows = np.flatnonzero(flow.valid & (is_fin | behind))
     begins_with_fin = values_at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
     return lowest(flow.ack, flow.direction, rows, flow.directions), ~begins_with_fin
 
@@ -246,6 +279,24 @@ def _probed_in_close_wait(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     return in_close_wait
 
 
+def _told_despite_drops(flow: Flow, closing: dict) -> dict:
+    """What changes in `closing` where the capture lost frames: a FIN that is not in it may have been among them.
+
+    A FIN alone was the first, and the peer went on to CLOSE_WAIT, only where the peer acknowledged it with an empty
+    segment at a number not beyond what it was seen to send: behind a FIN of its own that would be one further.
+    """
+    sent = flow.valid & ((flow.length > 0) | (flow.flags & SYN > 0))
+    reach = highest(flow.seq_end, flow.direction, sent, flow.directions)
+    fin = first_row(flow.direction, flow.valid & (flow.flags & FIN > 0), flow.directions)
+    end = of_peer(values_at(flow.seq_end, fin, NO_LIMIT))
+    empty = flow.valid & flow.has_ack & (flow.length == 0) & (flow.flags & (SYN | FIN) == 0)
+    shows = empty & (flow.ack >= end[flow.direction]) & (flow.seq <= reach[flow.direction])
+    in_close_wait = first_row(flow.direction, shows, flow.directions) >= 0
+    unsure = closing["alone"] & ~of_peer(in_close_wait)
+    return {"unsure": closing["unsure"] | unsure, "doubtful": closing["doubtful"] | unsure | of_peer(unsure),
+            "heard_fin": np.full(flow.directions, -np.inf)}
+
+
 def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
     """By direction, whether the capture shows that neither end had closed when it began.
 
@@ -260,11 +311,26 @@ def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
 # Resets: RFC 9293 sections 3.5.2 and 3.5.3
 
 def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
-    """By connection, the time of the first RST that its receiver accepts, and after which no SYN tries again."""
+    """By connection, the row of the first RST that its receiver accepts, and after which no SYN tries again, or -1.
+
+    A SYN captured late, behind what follows it by number, is no new try.
+    """
     streams, rows = flow.directions // 2, np.flatnonzero(accepted)
-    last_syn = last_row(flow.stream, flow.flags & (SYN | ACK | RST) == SYN, streams)
+    follows = first_row(flow.direction, flow.valid & (flow.flags & SYN == 0) & (flow.seq >= 1), flow.directions)
+    syns = np.flatnonzero(flow.flags & (SYN | ACK | RST) == SYN)
+    before = follows[flow.direction[syns]]
+    last_syn = last_row(flow.stream, syns[(before < 0) | (syns < before)], streams)
     rows = rows[rows > last_syn[flow.stream[rows]]]
-    return values_at(flow.time, first_row(flow.stream, rows, streams))
+    return first_row(flow.stream, rows, streams)
+
+
+def _comes_before(flow: Flow, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether each row of `one` is earlier than that of `other`; of equal times the order in the file decides.
+
+    What is not there (-1) comes after all that is.
+    """
+    times = [np.where(row < 0, np.inf, values_at(flow.time, row)) for row in (one, other)]
+    return (times[0] < times[1]) | (times[0] == times[1]) & (one >= 0) & (one < other)
 
 
 # What each end sent
@@ -302,11 +368,11 @@ def _count_probes(capture: Capture, streams: int) -> np.ndarray:
 def _ending(client: pd.DataFrame, server: pd.DataFrame) -> tuple[pd.Series, pd.api.extensions.ExtensionArray]:
     """When each connection was closed, and by what: `fin` if both FINs were captured, and no RST before their ACKs."""
     both_acked, reset = np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]
-    fin = client["fin"].notna() & server["fin"].notna() & ~(reset < both_acked.fillna(np.inf))
+    fin = client["fin"].notna() & server["fin"].notna() & ~(client["reset_before_acked"] | server["reset_before_acked"])
     return both_acked.where(fin, reset), _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
 
 
-def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extensions.ExtensionArray, capture_end: float,
+def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extensions.ExtensionArray, capture: Capture,
                fin_timeout: float) -> pd.api.extensions.ExtensionArray:
     """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`.
 
@@ -315,9 +381,9 @@ def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extens
     waits, cannot_tell = [], client["doubtful"] | ((ending == "open") & ~(client["active"] | server["active"]))
     for end in (client, server):
         reached = end["active"] & end["fin_acked"].notna() & end["peer_fin"].notna()
-        waits.append(reached & ~(end["reset"] < np.maximum(end["fin_acked"], end["peer_fin"])))
-        forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture_end
-        cannot_tell |= end["active"] & ~reached & end["reset"].isna() & ~forgotten
+        waits.append(reached & ~(end["reset_before_acked"] | end["reset_before_fin"]))
+        forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture.end
+        cannot_tell |= end["active"] & ~reached & (end["reset"].isna() & ~forgotten | bool(capture.dropped))
         cannot_tell |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
     return pd.Series(_who(*waits, "none"), client.index).mask(cannot_tell).array
 

@@ -11,7 +11,7 @@ mathematics.
 import gc
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import accumulate
@@ -19,10 +19,11 @@ from itertools import accumulate
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.flow import byte_streams, flows
-from helpers.protocols import http1
+from helpers.flow import HOSTS, beginning, byte_streams, flows, inside, pairs
+from helpers.protocols import http1, http2
 from helpers.protocols.bytestream import ByteStream, Cursor
 from helpers.protocols.http1 import REQUEST, RESPONSE, Message, MessageReader
+from helpers.protocols.tls_session import read_session
 
 pd.set_option("display.html.use_mathjax", False)
 
@@ -35,27 +36,80 @@ UNANSWERED = (None,) * 5
 
 
 def exchanges(capture: Capture) -> pd.DataFrame:
-    """One row per HTTP/1.x exchange of `capture`, in order of request.
+    """One row per HTTP exchange of `capture`, in order of request: HTTP/1.x, HTTP/2, and both over TLS with its keys.
 
     Columns: `stream`; `nth` (1: first on its connection; `<NA>` where bytes before it were not captured); `method`,
     `target`, `version` (of the request); `status`; `framing`, how the end of the response is known (`content-length`,
-    `chunked`, `until-close`, or `none` where there is no body to end); `requested`, `answered` (first byte of the
-    request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the first frame;
-    `response_bytes` (status line, header and body). What was not captured is `<NA>`. Where frames were cut, a head
-    counts by its first line; where that was cut, `version` is `<NA>`, and `target` what was captured of it. A line
-    whose target has spaces gives the part before the first, as Wireshark does. A method that isn't well known counts
-    in upper case, with a target that is a path, `*` or a URL. Bytes of a target are shown as Latin-1, control
-    characters as escapes: `\\x1b`.
+    `chunked`, `until-close`, or `none` where there is no body to end; `frames` in HTTP/2); `requested`, `answered`
+    (first byte of the request, of the response), `finished` (last byte, or the FIN that ends it), in seconds since the
+    first frame; `response_bytes` (status line, header and body; in HTTP/2 the answer's frames). What was not captured
+    is `<NA>`. Where frames were cut, a head counts by its first line; where that was cut, `version` is `<NA>`, and
+    `target` what was captured of it. A line whose target has spaces gives the part before the first, as Wireshark does.
+    A method that isn't well known counts in upper case, with a target that is a path, `*` or a URL. Bytes of a target
+    are shown as Latin-1, control characters as escapes: `\\x1b`.
+
+    Over TLS a byte arrives when its whole record has. In HTTP/2 a stream that was cancelled is never `finished`, a
+    header block that can't be unpacked is `<NA>`, and what a server pushed has no `nth`.
 
     Source: RFC 9112 sections 6.3 (framing), 9.3 (order). An answer that was not captured doesn't shift the later
     ones; where it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
     """
     with _no_garbage_collection():
-        rows = [row for flow in flows(capture)
-                for row in _rows(byte_streams(capture, flow, http1.may_begin_request), flow.first)]
+        rows, signs = [], []
+        for flow in flows(capture):
+            streams = byte_streams(capture, flow, http1.may_begin_request)
+            rows += _rows_of_http2(streams, flow.first, capture.secrets, signs)
+            rows += _rows(streams, flow.first)
+    capture.derived["signals"] = signs
     columns = dict(zip(ROW, zip(*rows))) if rows else {name: [] for name in COLUMNS}
     table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
+
+
+def signals(capture: Capture) -> pd.DataFrame:
+    """What the ends said to end their work, as far as it can be read: one row each, in order of time.
+
+    Columns: `stream`, `time`, `host`, `signal`: an alert of TLS by its name (`close_notify`), `GOAWAY` or `RST_STREAM`
+    of HTTP/2; `detail`. Source: RFC 8446 section 6, RFC 9113 sections 6.4 and 6.8.
+    """
+    if "signals" not in capture.derived:
+        exchanges(capture)
+    rows = sorted(capture.derived["signals"], key=lambda row: row[1])
+    table = pd.DataFrame(rows, columns=["stream", "time", "host", "signal", "detail"])
+    return table.astype({"stream": "int64", "time": "float64"} | dict.fromkeys(("host", "signal", "detail"), "string"))
+
+
+def _rows_of_http2(streams: dict[int, ByteStream], first: int, secrets: Mapping, signs: list) -> list[tuple]:
+    """The rows of HTTP/2; `signs` gets the signals. `streams` keep what may be HTTP/1.x: of TLS, its plaintext."""
+    rows = []
+    for connection, pair in list(pairs(streams)):
+        begins = beginning(pair)
+        if begins.protocol not in ("tls", "h2c") or (begins.protocol == "tls" and not secrets):
+            continue
+        sides = [2 * connection + begins.asks, 2 * connection + (begins.asks ^ 1)]
+        client, server = (streams.pop(side, None) for side in sides)
+        protocol, stream, said = begins.protocol, first + connection, []
+        if protocol == "tls":
+            session = read_session(client, server, secrets)
+            client, server = (session.plain.get(side) for side in range(2))
+            protocol, said = inside(session), [(*alert, None) for alert in session.alerts]
+        if protocol in ("h2", "h2c"):
+            talk = http2.read_conversation(client, server)
+            rows += [_row_of_http2(stream, exchange) for exchange in talk.exchanges.values()]
+            said += talk.signals
+        else:
+            streams |= {side: plain for side, plain in zip(sides, (client, server)) if plain}
+        signs += [(stream, time, HOSTS[side ^ begins.asks], *rest) for time, side, *rest in said]
+    return rows
+
+
+def _row_of_http2(stream: int, exchange: http2.Exchange) -> tuple:
+    """The row of one exchange of HTTP/2."""
+    method, target, _ = http1.shown((*exchange.line, None)) if None not in exchange.line else (None, None, None)
+    whole = exchange.finished is not None and exchange.status is not None and not exchange.lossy
+    return (stream, exchange.nth, method, target, "2", exchange.requested, exchange.status,
+            None if exchange.status is None else "frames", exchange.answered, exchange.finished,
+            exchange.size if whole else None)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # section 3.1
 TIME_WAIT = FIN_TIMEOUT = 60.0  # seconds, on Linux: TCP_TIMEWAIT_LEN and tcp_fin_timeout; a timer may be late by SLACK
-SLACK, NOTHING, EVER, NEVER = 2.0, float("-inf"), (float("-inf"),) * 2, (float("inf"),) * 2
+SLACK, COPIES, NOTHING, EVER, NEVER = 2.0, 0.1, float("-inf"), (float("-inf"),) * 2, (float("inf"),) * 2
 Segment = namedtuple("Segment", "frame time src dst seq ack flags length window")
 Stay = namedtuple("Stay", "stream host local peer state since until")
 
@@ -148,7 +148,7 @@ class Connection:
             me.syn_acked, me.fin_acked = self.receipt(me.syn, peer), max(me.closes, self.receipt(me.fin, peer))
             me.peer_syn, me.peer_fin = (self.arrival(one, peer, me) for one in (peer.syn, peer.fin))
             # Rule 2, an active closer: what it sent from its FIN on does not acknowledge the other FIN at first (3.6).
-            since = [one.ack for one in me.sent if me.fin and (one.flags & FIN or one.end >= me.fin.end)]
+            since = [one.ack for one in me.sent if me.fin and (one.flags & FIN or one.end == one.seq >= me.fin.end)]
             me.active = bool(since) and (not peer.fin or min(since) < peer.fin.end)
         tried = max((one.moment for one in self.steps if one.flags & (SYN | ACK | RST) == SYN), default=EVER)
         self.reset = next((one.moment for one in self.steps if one.moment > tried and self.accepts(one)), NEVER)
@@ -172,11 +172,10 @@ class Connection:
 
     def complete(self) -> bool:
         """Whether the capture holds all that both ends sent, as far as it shows; else it can't tell who closed."""
-        known = self.ends[0].host is not None
         opened = all(me.syn for me in self.ends) or all(one.flags & (SYN | RST) for one in self.steps)
-        told = {one.src for one in self.steps if known or one.length or one.flags & FIN or is_probe(one)}
+        told = {one.src for one in self.steps if self.ends[0].host or one.length or one.flags & FIN or is_probe(one)}
         missed = any(one.missed for one in self.steps if one.sound or one.flags & RST)
-        return len(told) == 2 and not missed and (opened or not known)
+        return len(told) == 2 and not missed and (opened or not self.ends[0].host)
 
     def stays(self, time_wait: float = TIME_WAIT, fin_timeout: float = FIN_TIMEOUT) -> list[Stay]:
         """The stays of both ends in the states of 3.3.2, as if no other connection of theirs came after."""
@@ -189,7 +188,8 @@ class Connection:
                     ("ESTABLISHED", opened if me.host else EVER, leaves)]
             if me.active:
                 forgotten, waits = (NEVER[0], me.fin_acked[1] + fin_timeout), max(me.fin_acked, peer_fin)
-                lives = me.sent[-1].time > forgotten[1] + SLACK
+                again = any(one.flags & FIN and one.time > peer.closes[1] + COPIES for one in peer.sent)
+                lives = me.sent[-1].time > forgotten[1] + SLACK or (peer.closes[1] <= forgotten[1] and not again)
                 rows += [("FIN_WAIT_1", me.closes, min(me.fin_acked, peer_fin)), ("CLOSING", peer_fin, me.fin_acked),
                          ("FIN_WAIT_2", me.fin_acked, peer_fin if lives else min(peer_fin, forgotten)),
                          ("TIME_WAIT", waits, (NEVER[0], waits[1] + time_wait))]
@@ -213,7 +213,7 @@ class Connection:
                 "keepalive_probes": sum(map(is_probe, self.steps))}
 
 
-def is_probe(one) -> bool:
+def is_probe(one: SimpleNamespace) -> bool:
     """Rule 4, a keep-alive probe: one number back, when all was acknowledged and no FIN sent (3.8.4)."""
     return (one.length <= 1 and not one.flags & (SYN | FIN | RST) and one.seq + 1 == one.acked == one.next
             and not one.closed and one.window > 0)

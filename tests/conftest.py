@@ -9,8 +9,8 @@ import pytest
 from helpers.experiments import data_folder, load, names
 
 MEASURE = "measured"
-PLAIN = [name for name in names() if "protocol" not in load(name).about["server"]]
-WITH_TCP = [name for name in names() if load(name).about["server"].get("protocol") != "h3"]
+PLAIN = [name for name in names() if "protocol" not in load(name).about.get("server", {})]
+WITH_TCP = [name for name in names() if load(name).about.get("server", {}).get("protocol") != "h3"]
 
 
 def pytest_generate_tests(metafunc):

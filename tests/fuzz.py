@@ -22,9 +22,10 @@ from capture_files import TIMES, VARIANTS, pcap_variant, small_sections
 from gallery import capture_of_links
 
 from helpers.captures import CaptureError, read_capture, read_pieces
-from helpers.connections import keepalive_probes
-from helpers.exchanges import exchanges
+from helpers.connections import connections, handshakes, keepalive_probes
+from helpers.exchanges import exchanges, signals
 from helpers.experiments import data_folder
+from helpers.quic import quic_connections, quic_exchanges, quic_marks
 from helpers.report import Incident, summary
 from helpers.states import count, netstat
 
@@ -35,7 +36,8 @@ ISN = {"C": 1000, "S": 5000}
 SECTION = b"\x0a\x0d\x0d\x0a"
 GZIP = b"\x1f\x8b"
 LARGEST = 1 << 16
-INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "states", "report"))
+TURN, KEYS_FOLLOW = b"\0TURN\0", b"\0KEYS\0"
+INSTRUMENTED = tuple(f"helpers.{name}" for name in ("captures", "connections", "exchanges", "flow", "protocols", "quic", "states", "report"))
 
 
 # Captures from bytes: thousands of frames in no time
@@ -381,7 +383,100 @@ def talks(path, data):
     examine_exchanges(capture, exchanges(capture))
 
 
-TARGETS = {"readers": (readers, seeds), "tables": (tables, seeds), "talks": (talks, conversations)}
+def sealed(path, data):
+    """TLS and what is inside: any records, under any keys."""
+    said, keys = data[2:].split(KEYS_FOLLOW, 1) if KEYS_FOLLOW in data else (data[2:], b"")
+    path.write_bytes(pcap(conversation_of_records(data[:2], said)))
+    log = path.with_suffix(".log")
+    log.write_bytes(keys)
+    try:
+        capture = read_capture(path, keys=log)
+    except CaptureError:
+        return
+    examine_encrypted(capture, exchanges(capture))
+
+
+def framed(path, data):
+    """HTTP/2 in the clear: any frames."""
+    capture = examine(path, pcap(conversation_of_records(data[:2], data[2:])))
+    examine_encrypted(capture, exchanges(capture))
+
+
+def conversation_of_records(how, said):
+    """The frames of a client and a server that say what `said` holds in turn, split at `TURN`; see `conversation`."""
+    piece, bits = how.ljust(2, b"\0")
+    chance, frames, sent = random.Random(bits), [], {"C": 1, "S": 1}
+    for who, text in zip("CS" * len(said), said.split(TURN)):
+        frames += spoken(who, text, 4 * piece + 1, sent[who], sent["S" if who == "C" else "C"])
+        sent[who] += len(text)
+    if bits & 4:
+        chance.shuffle(frames)
+    if bits & 8 and frames:
+        del frames[chance.randrange(len(frames))]
+    return ([] if bits & 1 else HANDSHAKE) + frames
+
+
+def examine_encrypted(capture, table):
+    """Hold what was read of TLS and HTTP/2 to what it promises: no secret shows, and no row is older than its cause."""
+    examine_exchanges(capture, table)
+    told, said, connected = handshakes(capture), signals(capture), connections(capture)
+    assert set(told.index) <= set(connected.index) and set(said["stream"]) <= set(connected.index)
+    assert told["round_trips"].dropna().ge(0).all() and said["time"].le(capture.end).all()
+    shown = "".join(frame.to_string() for frame in (table, told, said, connected)) + repr(capture)
+    assert not any(secret.hex() in shown for labels in capture.secrets.values() for secret in labels.values())
+
+
+def sealed_seeds():
+    """The records and keys of the recorded connections over TLS."""
+    path = Path(__file__).parent / "recorded" / "curl-over-tls" / "capture.pcapng"
+    capture, found = read_capture(path), []
+    keys = b"".join(f"{label} {random_bytes.hex()} {secret.hex()}\n".encode() for random_bytes, labels in
+                    capture.secrets.items() for label, secret in labels.items())
+    for _, rows in capture.segments[capture.segments["length"] > 0].groupby("stream"):
+        said, before = b"", "client"
+        for number, host in rows["host"].astype(str).items():
+            said += (TURN if host != before else b"") + capture.payload(number)
+            before = host
+        found += [bytes((255, how)) + said[:20_000] + KEYS_FOLLOW + keys for how in (0, 12)]
+    return found
+
+
+def framed_seeds():
+    """HTTP/2 in the clear, of each kind of frame one."""
+    def one(kind, flags, number, payload=b""):
+        return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", number) + payload
+    ask = bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff")
+    client = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + one(4, 0, 0) + one(1, 5, 1, ask) + one(1, 1, 3, ask[:5]) + one(
+        9, 4, 3, ask[5:]) + one(8, 0, 0, b"\0\1\0\0") + one(3, 0, 3, b"\0\0\0\x08")
+    server = one(4, 0, 0) + one(1, 4, 1, b"\x88") + one(5, 4, 1, b"\0\0\0\2" + ask) + one(0, 1, 1, b"hello") + one(
+        1, 5, 2, b"\x88") + one(6, 0, 0, bytes(8)) + one(7, 0, 0, bytes(8)) + one(2, 0, 1, bytes(5))
+    return [bytes((piece, how)) + client + TURN + server for piece in (0, 7, 255) for how in (0, 1, 12)]
+
+
+def quic(path, data):
+    """QUIC and HTTP/3: any datagrams, and plaintexts sealed under true keys."""
+    capture = examine(path, data)
+    if capture is not None:
+        examine_quic(capture)
+
+
+def examine_quic(capture):
+    """Hold the tables of QUIC to what they promise, and show no secret."""
+    table, asked, marks = quic_connections(capture), quic_exchanges(capture), quic_marks(capture)
+    assert set(asked["stream"]) | set(marks["stream"]) <= set(table.index)
+    assert table["datagrams"].sum() <= len(capture.datagrams) and not (table["closed"] < table["opened"]).any()
+    assert not (asked["finished"] < asked["answered"]).any() and not asked.duplicated(["stream", "nth"]).any()
+    shown = table.to_string() + asked.to_string() + marks.to_string()
+    assert not any(secret.hex() in shown for labels in capture.secrets.values() for secret in labels.values())
+
+
+def quic_seeds():
+    """A recorded HTTP/3 connection, with its keys."""
+    return [(Path(__file__).parent / "recorded" / "h3-chromium" / "capture.pcapng").read_bytes()]
+
+
+TARGETS = {"readers": (readers, seeds), "tables": (tables, seeds), "talks": (talks, conversations),
+           "sealed": (sealed, sealed_seeds), "framed": (framed, framed_seeds), "quic": (quic, quic_seeds)}
 
 
 def look(target, seconds, folder):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from helpers.connections import HOSTS
 from helpers.states import TIME_WAIT
@@ -39,7 +40,21 @@ def agrees(pair, gap, timers):
     return begins and (ends or np.isnan(pair.until))
 
 
-def test_every_stay_is_the_kernels(experiment, measured):
+@pytest.fixture
+def sampled_one(experiment):
+    """The experiment, where the packets show what the ends did, and a socket lived long enough to be sampled."""
+    if not experiment.about.get("witnesses", HOSTS):
+        pytest.skip("the packets do not show what the ends did")
+    if experiment.sockets.empty:
+        stays = experiment.states
+        gap = max(experiment.about["sampling"][host]["longest_gap"] for host in HOSTS)
+        assert ((stays["until"] - stays["since"]).fillna(np.inf) < gap).all()
+        pytest.skip("no socket lived long enough to be sampled")
+    return experiment
+
+
+def test_every_stay_is_the_kernels(sampled_one, measured):
+    experiment = sampled_one
     sampled, short, alone = compare(experiment)
     missed = sampled[~sampled["seen"]]
     total, equal = len(sampled) + len(alone), int(sampled["seen"].sum())
@@ -50,9 +65,12 @@ def test_every_stay_is_the_kernels(experiment, measured):
     assert alone.empty, f"only the kernel saw\n{alone.to_string()}"
 
 
-def test_the_comparison_bites(experiment):
+def test_the_comparison_bites(sampled_one):
     """A stay moved by one second, or taken away, is noticed."""
+    experiment = sampled_one
     stays = compare(experiment)[0].query("not short")
+    if stays.empty:
+        pytest.skip("no stay lasted long enough to be moved")
     timed = stays[stays["state"].isin(["TIME_WAIT", "FIN_WAIT_2"])]
     row = (timed if len(timed) else stays).eval("until - since").idxmax()
     moved = experiment.states.copy()
@@ -70,12 +88,13 @@ class _With:
         self.states = states
 
 
-def test_time_wait_lasts_sixty_seconds(experiment, measured):
+def test_time_wait_lasts_sixty_seconds(sampled_one, measured):
+    experiment = sampled_one
     waits = experiment.states[experiment.states["state"] == "TIME_WAIT"]
     undisturbed = waits[np.isclose((waits["until"] - waits["since"]).astype(float), TIME_WAIT)]
     stays = experiment.sockets.merge(undisturbed[KEY], on=KEY)
     lasted = (stays["last_seen"] - stays["first_seen"]).to_numpy()
     if len(lasted):
         measured(f"timer    {experiment.name:24} TIME_WAIT in ss: {lasted.min():.1f} to {lasted.max():.1f} s")
-        assert ((59.5 <= lasted) & (lasted <= 62.2)).all()
+        assert ((lasted >= 59.5) & (lasted <= 62.2)).all()
     assert pd.api.types.is_float_dtype(stays["first_seen"])

@@ -76,6 +76,12 @@ def requests_of(capture):
     return [(*row[:3], None if pd.isna(row[3]) else row[3]) for row in table.itertuples(index=False)]
 
 
+def whole_answers(capture, ours):
+    """`ours` without the status of an answer that never came to its end: tshark tells it only with the whole body."""
+    whole = exchanges(capture).sort_values("stream", kind="stable")["finished"].notna()
+    return [row if finished else (*row[:3], None) for row, finished in zip(ours, whole)]
+
+
 @pytest.mark.parametrize("name", WITH_TCP)
 def test_recordings(name, measured):
     require("tshark")
@@ -85,7 +91,8 @@ def test_recordings(name, measured):
     counted = {letter: int(segments["flags"].astype(str).str.contains(letter).sum()) for letter in "SFR"}
     flags = theirs["tcp.flags"].map(lambda text: int(text, 16))
     assert counted == {letter: int((flags & bits(letter) > 0).sum()) for letter in "SFR"}
-    assert requests_of(capture) == asked
+    ours = requests_of(capture)
+    assert asked in (ours, whole_answers(capture, ours))
     measured(f"tshark   {name:24} {capture.frames} frames, {len(segments)} segments, {segments['stream'].nunique()} "
              f"streams, {counted['S']} SYN, {counted['F']} FIN, {counted['R']} RST, {len(asked)} requests equal")
 

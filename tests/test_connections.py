@@ -1,5 +1,8 @@
 """Connections: handshake, ending, active closer, TIME_WAIT, payload and keep-alive probes, counted by hand on toys."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +13,7 @@ from scapy.layers.l2 import Ether
 from toys import CLIENT, EXCHANGE, HANDSHAKE, SERVER, SERVER_CLOSES, segment, toy
 
 from helpers.connections import connections, keepalive_probes
+from helpers.states import states
 
 ENDS = (CLIENT, SERVER)
 OPEN = [*HANDSHAKE, *EXCHANGE]
@@ -45,7 +49,7 @@ def test_every_column(tmp_path):
     assert table.loc[0].to_dict() == {
         "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "opened": 0.0, "established": 0.2, "closed": 1.6,
         "client_bytes": 27, "server_bytes": 43, "keepalive_probes": 0, "ending": "fin", "closer": "server",
-        "time_wait": "server"}
+        "time_wait": "server", "protocol": "http/1.1", "server_name": None}
     assert {str(kind) for kind in table.dtypes} == {"string", "Float64", "Int64"}
 
 
@@ -147,6 +151,11 @@ def test_first_fin_captured_is_not_the_first_sent(row, closing, closer):
 def test_reset(row, reset):
     found = row(*OPEN, reset)
     assert [found[name] for name in ("ending", "closer", "time_wait", "closed")] == ["reset", None, "none", 1.0]
+
+
+@pytest.mark.parametrize("number, ending", [(44, "reset"), (45, "open")])
+def test_reset_one_beyond_the_next_number_is_challenged_where_the_client_speaks_on(row, number, ending):
+    assert row(*OPEN, ("S", 1.0, "R", number), ("C", 1.1, "PA", 28, 44, b"more"))["ending"] == ending
 
 
 @pytest.mark.parametrize("reset", [("S", 1.0, "R", 20), ("S", 1.0, "R", 44 + 70000), ("S", 1.0, "R", 44 + 2**31),
@@ -398,3 +407,107 @@ def test_probes_of_the_next_connection(tmp_path):
     again = [segment(who, time + 100, *rest, isn={"C": 9000, "S": 70000}) for who, time, *rest in [*OPEN, IDLE, ANSWER]]
     table = connections(toy(tmp_path / "toy.pcap", *OPEN, IDLE, ANSWER, *SERVER_CLOSES, *again))
     assert table["keepalive_probes"].tolist() == [1, 1] and table["client_bytes"].tolist() == [27, 27]
+
+
+# What stands in the file in another order than it was sent, or at one time
+
+LATE_SYN = [*OPEN[1:], *CLIENT_CLOSES]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, len(LATE_SYN)], ids=["answer first", "ACK first", "request first", "last"])
+@pytest.mark.parametrize("when", [0.0, 5.0], ids=["its own time", "the time of writing"])
+def test_syn_captured_late(row, place, when):
+    found = row(*LATE_SYN[:place], ("C", when, "S", 0), *LATE_SYN[place:])
+    assert [found[name] for name in ("client", "client_bytes", "server_bytes", "ending", "closer", "time_wait")] == [
+        "10.0.0.1:50000", 27, 43, "fin", "client", "client"]
+
+
+def test_syn_captured_late_and_a_reset(row):
+    found = row(*OPEN[1:], ("C", 1.0, "RA", 28, 44), ("C", 2.0, "S", 0))
+    assert [found[name] for name in ("ending", "client_bytes", "time_wait")] == ["reset", 27, "none"]
+
+
+def test_what_an_older_connection_left_is_not_before_a_late_syn(row):
+    """The server's ACK acknowledges more than the SYN that it answers: it is an older connection's."""
+    old = [("C", 0.0, "S", 0), ("S", 0.01, "A", 5, 28), ("C", 0.02, "R", 28)]
+    assert row(*old, ("C", 0.03, "S", 0), *OPEN[1:], *SERVER_CLOSES)["established"] == 0.2
+
+
+def test_data_that_reach_beyond_a_fin_are_not_sent_after_it(row):
+    found = row(*OPEN, ("S", 0.6, "PA", 44, 28, bytes(59)), ("C", 1.0, "FA", 28, 44), ("S", 1.1, "A", 44, 29),
+                ("S", 1.2, "FA", 44, 29), ("C", 1.3, "A", 29, 45))
+    assert [found[name] for name in ("closer", "time_wait", "ending")] == ["client", "client", "fin"]
+
+
+HALF = [("C", 1.0, "FA", 28, 44), ("S", 1.1, "A", 44, 29), ("S", 1.101, "FA", 44, 29)]
+
+
+def test_fin_captured_and_its_ack_not(row):
+    """The FIN passed, so the client may well wait; where it comes again unanswered, nobody was there to wait."""
+    assert [row(*OPEN, *HALF, until=200)[name] for name in ("ending", "closer", "time_wait")] == ["fin", "client", None]
+    twice = [*HALF, ("S", 1.102, "FA", 44, 29)]
+    again = [*HALF, ("S", 1.4, "FA", 44, 29), ("S", 2.0, "FA", 44, 29)]
+    assert row(*OPEN, *twice, until=200)["time_wait"] is None
+    assert row(*OPEN, *again, until=200)["time_wait"] == "none"
+    assert row(*OPEN, *HALF[:2], ("S", 90.0, "FA", 44, 29), until=200)["time_wait"] == "none"
+
+
+@pytest.mark.parametrize("reset, ending, time_wait", [(3, "reset", "server"), (2, "reset", "none"), (4, "fin", "server")],
+                         ids=["before the last ACK", "before the second FIN", "after all"])
+def test_at_one_time_the_order_in_the_file_decides(row, reset, ending, time_wait):
+    rows = [*SERVER_CLOSES[:reset], ("C", 1.0, "R", 29 if reset > 2 else 28), *SERVER_CLOSES[reset:]]
+    found = row(*OPEN, *[(who, 1.0, *rest) for who, _, *rest in rows])
+    assert [found[name] for name in ("ending", "time_wait")] == [ending, time_wait]
+
+
+def test_recordings_with_a_coarse_clock(experiment):
+    """Times cut to 10 ms: the same verdicts, and opened and closed as before within them."""
+    capture = experiment.capture
+    times = np.floor(capture.segments["time"] * 100) / 100
+    coarse = connections(replace(capture, segments=capture.segments.assign(time=times), derived={}))
+    fine = connections(capture)
+    verdicts = ["client", "server", "client_bytes", "server_bytes", "keepalive_probes", "ending", "closer", "time_wait"]
+    pd.testing.assert_frame_equal(coarse[verdicts], fine[verdicts])
+    for name in ("opened", "established", "closed"):
+        assert (coarse[name].isna() == fine[name].isna()).all() and not ((coarse[name] - fine[name]).abs() > 0.01001).any()
+
+
+# Frames that the capture lost
+
+@pytest.fixture
+def lossy(tmp_path):
+    """The same as `row`, and the states, of a capture that lost so many frames."""
+    def one(dropped, *segments, until=200.0):
+        other = segment("C", until, "S", 0, client=("10.0.0.9", 1))
+        capture = replace(toy(tmp_path / "toy.pcap", *segments, other), dropped=dropped, derived={})
+        found = {name: None if pd.isna(value) else value for name, value in connections(capture).iloc[0].items()}
+        return found, states(capture).query("stream == 0")
+    return one
+
+
+def test_forgotten_only_where_no_frame_was_dropped(lossy):
+    for dropped, ending, none, until in ((None, "open", "none", 61.1), (0, "open", "none", 61.1), (1, None, None, None)):
+        found, stays = lossy(dropped, *OPEN, *SERVER_CLOSES[:2])
+        assert [found[name] for name in ("closer", "ending", "time_wait")] == ["server", ending, none]
+        last = stays[stays["state"] == "FIN_WAIT_2"]["until"].iloc[0]
+        assert (None if pd.isna(last) else round(last, 6)) == until
+
+
+def test_a_fin_alone_tells_only_what_its_answer_shows(lossy):
+    """An empty ACK at the number after its data: the client had sent no FIN. Data with the ACK, or none, show nothing."""
+    for answer in ([], [("C", 1.1, "PA", 28, 45, b"x")]):
+        found, stays = lossy(1, *OPEN, SERVER_CLOSES[0], *answer)
+        assert found["closer"] is None and not set(stays["state"]) & {"CLOSE_WAIT", "FIN_WAIT_1", "FIN_WAIT_2"}
+        assert lossy(0, *OPEN, SERVER_CLOSES[0], *answer)[0]["closer"] == "server"
+
+
+def test_what_frames_show_stays_known_where_others_were_dropped(lossy):
+    for closing in (SERVER_CLOSES, CLIENT_CLOSES, SIMULTANEOUS, [("C", 1.0, "RA", 28, 44)]):
+        lost, whole = lossy(7, *OPEN, *closing), lossy(0, *OPEN, *closing)
+        assert lost[0] == whole[0]
+        pd.testing.assert_frame_equal(lost[1], whole[1])
+
+
+def test_a_reset_after_a_fin_alone_tells_no_none_where_frames_were_dropped(lossy):
+    segments = [*OPEN, *SERVER_CLOSES[:2], ("C", 90.0, "A", 27, 45), ("S", 90.1, "R", 45)]
+    assert [lossy(dropped, *segments)[0]["time_wait"] for dropped in (0, 1)] == ["none", None]

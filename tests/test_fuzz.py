@@ -7,7 +7,7 @@ import pytest
 from fuzz import TARGETS, main, mutate
 
 
-@pytest.mark.parametrize("target, many", [("readers", 250), ("talks", 40), ("tables", 12)])
+@pytest.mark.parametrize("target, many", [("readers", 250), ("talks", 40), ("tables", 12), ("quic", 60), ("sealed", 40), ("framed", 50)])
 def test_a_share_of_the_long_run(tmp_path, target, many):
     function, seeds = TARGETS[target]
     seeds, chance = seeds(), random.Random(2018)

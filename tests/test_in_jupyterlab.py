@@ -65,7 +65,7 @@ def lab(tmp_path_factory):
     environment = os.environ | {name: str(place / folder) for name, folder in OWN_FOLDERS.items()}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                "--LabApp.expose_app_in_browser=True"]
-    with open(place / "log", "wb") as log:
+    with (place / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=place / "course", env=environment, stdout=log, stderr=log)
     try:
         yield address(server, place)

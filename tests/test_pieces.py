@@ -19,6 +19,7 @@ SOME = ("long-7-images-firefox", "long-7-images-replay", "idle-close-quiet", "pr
         "closers-race",
         "old-duplicate-accepted", "timers-10")
 NAMES = ("connections", "states", "exchanges")
+SPOKEN = ["protocol", "server_name"]
 PROBES = [("C", 45.0 + number, "A", 27, 44) for number in range(0, 9, 2)]
 ANSWERS = [("S", 45.1 + number, "A", 44, 28) for number in range(0, 9, 2)]
 LIMITED = """
@@ -53,6 +54,12 @@ def together(pieces):
     return connected.sort_index(), stayed.sort_values("stream", kind="stable", ignore_index=True), asked
 
 
+def same_without_payload(found, expected):
+    """The same connections, but for what only payload says."""
+    pd.testing.assert_frame_equal(found.drop(columns=SPOKEN), expected.drop(columns=SPOKEN))
+    assert found[SPOKEN].isna().all(axis=None)
+
+
 def equal(found, expected):
     for table, other in zip(found, expected):
         pd.testing.assert_frame_equal(table, other)
@@ -76,7 +83,7 @@ def test_without_payload_few_segments_decide(data, name):
     path = data / name / "capture.pcapng"
     partial = summarise_file(path)
     tables, (connected, stayed, _) = tables_of(partial), whole(path)
-    pd.testing.assert_frame_equal(tables.connections, connected)
+    same_without_payload(tables.connections, connected)
     pd.testing.assert_frame_equal(tables.states, stayed)
     assert tables.exchanges is None and partial.frames == read_capture(path).frames
     assert len(partial.rows) <= 30 * len(connected)
@@ -105,7 +112,7 @@ def test_probes_are_counted_wherever_the_capture_is_cut(tmp_path, cut):
         (who, at + 60, *rest) for who, at, *rest in SERVER_CLOSES]]
     expected = connections(toy(tmp_path / "whole.pcap", *segments))
     parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:]) if some]
-    pd.testing.assert_frame_equal(tables_of(reduce(merge, parts)).connections, expected)
+    same_without_payload(tables_of(reduce(merge, parts)).connections, expected)
     assert expected["keepalive_probes"].tolist() == [5]
 
 
@@ -121,7 +128,7 @@ def test_probes_that_answer_a_fin_are_kept_wherever_the_capture_is_cut(tmp_path,
             parts = [summarise(toy(tmp_path / "part.pcap", *some)) for some in (segments[:cut], segments[cut:again],
                 segments[again:]) if some]
             for partial in (reduce(merge, parts), merge(parts[0], reduce(merge, parts[1:]))):
-                pd.testing.assert_frame_equal(tables_of(partial).connections, expected)
+                same_without_payload(tables_of(partial).connections, expected)
 
 
 def test_a_connection_is_given_out_once_it_is_over(tmp_path):

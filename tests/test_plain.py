@@ -20,7 +20,8 @@ from helpers.experiments import data_folder
 from helpers.states import count, netstat, states
 
 RECORDINGS = sorted(data_folder().glob("*/capture*.pcapng"))
-INCOMPLETE = {"old-duplicate-accepted": "one end acknowledges bytes of an older connection, not sent in this one",
+INCOMPLETE = {"clinic-backlog": "SYNs that are never answered",
+              "old-duplicate-accepted": "one end acknowledges bytes of an older connection, not sent in this one",
               "old-duplicate-refused": "one end acknowledges bytes of an older connection, not sent in this one",
               "new-syn": "a TIME_WAIT answers a new SYN with the numbers of its own connection",
               "protection": "a TIME_WAIT answers a new SYN with the numbers of its own connection"}

@@ -69,6 +69,6 @@ class Batch:
         self.end[rows] = np.minimum(self.end[rows], self.wire_end[rows])
 
 
-def type_of_version(version_ihl) -> np.ndarray:
+def type_of_version(version_ihl: np.ndarray) -> np.ndarray:
     """The `Type` of each IP header whose first byte this is; `NOT_IP` where it is of no version that there is."""
     return np.select([version_ihl >> 4 == 4, version_ihl >> 4 == 6], [Type.IPV4, Type.IPV6], Type.NOT_IP)

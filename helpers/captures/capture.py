@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from helpers.captures.datagrams import PLACE, datagrams_of
 from helpers.captures.layers import decode
 from helpers.captures.records import Progress
+from helpers.captures.secrets import Secrets
 from helpers.captures.segments import (
     FRAME,
     SEGMENT,
@@ -35,6 +37,10 @@ class Capture:
     `cut`: where and why reading stopped before the end of the file, or None.
     `dropped`: how many frames more the capturing system saw and lost, as the statistics of all interfaces in a pcapng
     file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
+    `secrets`: of its TLS connections, those that the file or a key log holds; never shown.
+
+    `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`,
+    `dst`, `dport`, `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
 
     For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
     `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or
@@ -53,12 +59,33 @@ class Capture:
     headers: dict = field(repr=False)
     derived: dict = field(repr=False, default_factory=dict)
     dropped: int | None = field(default=None, kw_only=True)
+    secrets: Secrets = field(default_factory=Secrets, repr=False, kw_only=True)
 
     def payload(self, frame: int) -> bytes:
-        """The TCP payload bytes of one frame that are in the file (fewer than `length` if the frame was cut)."""
-        row = self.segments.index.get_loc(frame)
-        at, size = self.headers["payload_at"][row], self.headers["payload_captured"][row]
+        """The TCP or UDP payload of one frame that is in the file (fewer bytes than `length` if the frame was cut)."""
+        table, places = self.segments, self.headers
+        if frame not in table.index:
+            table, places = self.datagrams, self.datagram_payloads
+        row = table.index.get_loc(frame)
+        at, size = places["payload_at"][row], places["payload_captured"][row]
         return self.data[at:at + size].tobytes()
+
+    @property
+    def datagrams(self) -> pd.DataFrame:
+        """One row per UDP datagram."""
+        return self._udp[0]
+
+    @property
+    def datagram_payloads(self) -> dict[str, np.ndarray]:
+        """Beside the rows of `datagrams`: `payload_at` and `payload_captured`, as `headers` has them for `segments`."""
+        return self._udp[1]
+
+    @property
+    def _udp(self):
+        if "datagrams" not in self.derived:
+            places = dict(self.headers["udp"])
+            self.derived["datagrams"] = datagrams_of(self.data, places, places.pop("seconds"))
+        return self.derived["datagrams"]
 
     def frame_bytes(self, frame: int) -> bytes:
         """The bytes of one frame (1-based) as they stand in the file, link header included."""
@@ -73,19 +100,22 @@ class Capture:
     _derived = property(lambda self: self.derived)
 
 
-def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=None, base=0) -> Capture:
+def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Progress, damage: str | None = None,
+               base: int = 0) -> Capture:
     """The `Capture` of the frames in `chunks` (as `files.frames` gives them) of `data`.
 
     `progress` says how far they go, once they have been read. `damage`: what is wrong with the zipped file. `base`: at
     which byte of the file `data` begins.
     """
     frames, columns, addresses, skipped = Columns(FRAME), Columns(SEGMENT), [], Counter()
+    udp = Columns(PLACE)
     for part in chunks:
-        decoded, numbers, out = decode(data, part, len(frames) + 1)
+        decoded, numbers, out, places = decode(data, part, len(frames) + 1)
         frames.put(part, progress.found)
         columns.put(decoded, progress.found)
         addresses.append((len(columns), *numbers))
         skipped.update(out)
+        udp.put(places, len(udp) + len(places["at"]))
     frames, columns = frames.whole(), columns.whole()
     time_ns = filled(frames["time_ns"], frames["timeless"], progress.time_ns)
     if len(time_ns) and (progress.time_ns is not None or not frames["timeless"].all()):
@@ -94,7 +124,8 @@ def capture_of(path, data, chunks: Iterable[dict], progress: Progress, damage=No
     segments = as_segments(columns, number_addresses(columns, addresses), seconds[columns["frame"] - 1])
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
     headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
+    headers["udp"] = udp.whole() | {"seconds": seconds}
     cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
     return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
-                   dropped=progress.dropped)
+                   dropped=progress.dropped, secrets=progress.secrets)

@@ -8,7 +8,7 @@ from helpers.captures.errors import CaptureError
 from helpers.captures.packet_blocks import pcapng_frames
 from helpers.captures.pcap import MAGICS, layout_of, pcap_frames
 from helpers.captures.records import Progress
-from helpers.captures.sources import clear_errors, name_of, opened
+from helpers.captures.sources import CaptureFile, Plain, Unzipped, clear_errors, name_of, opened
 
 PCAPNG = b"\x0a\x0d\x0d\x0a"
 OTHER_COMPRESSIONS = {
@@ -25,7 +25,7 @@ OTHER_CAPTURES = (              # capture files that editcap can read
     b"\x05VNF")                 # Visual Networks
 
 
-def load(path) -> tuple[np.ndarray, str | None]:
+def load(path: CaptureFile) -> tuple[np.ndarray, str | None]:
     """The bytes of a capture file, unzipped where it is zipped; and what is wrong with the zipped data, or None.
 
     `path`: of the file, or the file itself, open for reading bytes.
@@ -35,7 +35,7 @@ def load(path) -> tuple[np.ndarray, str | None]:
         return source.whole(), source.damage
 
 
-def check_begin(path, source) -> None:
+def check_begin(path: CaptureFile, source: Plain | Unzipped) -> None:
     """Raise `CaptureError` where the file does not begin as a capture does, before all of it is read or unzipped."""
     if not source.begin and source.damage:
         raise CaptureError(name_of(path), 0, source.damage)
@@ -43,7 +43,7 @@ def check_begin(path, source) -> None:
         raise CaptureError(name_of(path), 0, _why_no_capture(source.begin))
 
 
-def frames(path, data, progress: Progress) -> Iterator[dict]:
+def frames(path: str, data: np.ndarray, progress: Progress) -> Iterator[dict]:
     """The frames of the file at `path` whose bytes are `data`, in chunks of columns; `progress` says how far they go.
 
     Columns: `at`: where a frame's bytes begin; `captured`: how many of them the file has; `length`: how many it had on

@@ -91,7 +91,7 @@ def _numbered(pairs):
     return (places[code] for places in np.split(places, 2)), unique
 
 
-def address_texts(fours, sixes) -> pd.Index:
+def address_texts(fours: np.ndarray, sixes: np.ndarray) -> pd.Index:
     """The texts of IPv4 addresses (numbers) and, behind them, of IPv6 addresses (bytes)."""
     texts = [str(ipaddress.IPv4Address(number)) for number in fours.tolist()]
     texts += [str(ipaddress.IPv6Address(number.ljust(16, b"\0"))) for number in sixes.tolist()]

@@ -4,6 +4,7 @@ import numpy as np
 
 from helpers.captures import headers, links, tunnels
 from helpers.captures.batch import Batch
+from helpers.captures.datagrams import NO_PLACES, places_of
 from helpers.captures.ip import pass_ip, read_addresses
 from helpers.captures.numbers import (
     ACK,
@@ -69,8 +70,9 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
     Type.PER_PACKET: (headers.PER_PACKET, "link header", links.pass_per_packet)}
 
 
-def decode(data, frames, first: int) -> tuple[dict, tuple, dict]:
-    """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped.
+def decode(data: np.ndarray, frames: dict[str, np.ndarray], first: int) -> tuple:
+    """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped;
+    where UDP lies (`datagrams.PLACE`).
 
     `src` and `dst` of the segments are places among the addresses: IPv4's (numbers) and, behind them, IPv6's (bytes).
     `flags`: numbers. A header that claims less than 20 bytes can't be believed: of its flags only SYN and ACK are
@@ -94,7 +96,7 @@ def decode(data, frames, first: int) -> tuple[dict, tuple, dict]:
                **{name: tcp[name] for name in ("sport", "dport", "seq", "ack", "window")}, "payload_at": payload_at,
                "payload_captured": np.minimum(np.maximum(batch.end - payload_at, 0), length),
                "scale": _window_scales(data, flags, *options)}
-    return columns, (batch.unique4, batch.unique6), batch.skipped
+    return columns, (batch.unique4, batch.unique6), batch.skipped, vars(others).get("udp", NO_PLACES)
 
 
 def _take_plain(batch):
@@ -124,6 +126,7 @@ def _pass_layers(batch):
     _pass_link(batch)
     pass_ip(batch)
     _pass_tunnels(batch)
+    batch.udp = places_of(batch)
     batch.keep(batch.protocol == TCP_PROTOCOL, _protocol_name, batch.protocol)
     batch.keep(batch.at + headers.TCP.itemsize <= batch.wire_end, "malformed TCP header")
     batch.keep(batch.at + headers.TCP.itemsize <= batch.end, "cut inside the TCP header")

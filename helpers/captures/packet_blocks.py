@@ -13,7 +13,7 @@ PACKET = np.dtype([("high", "u4"), ("low", "u4"), ("captured", "u4"), ("length",
 TOO_FAR = np.iinfo(np.int64).min    # a time stamp that 64 bits of ns don't hold
 
 
-def pcapng_frames(path, data, progress: Progress) -> Iterator[dict]:
+def pcapng_frames(path: str, data: np.ndarray, progress: Progress) -> Iterator[dict]:
     """The frames of a pcapng file, as `files.frames` gives them; all sections together, however small they are."""
     offsets, sections = find_blocks(path, data, progress)
     progress.found = len(offsets)

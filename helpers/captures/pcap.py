@@ -35,7 +35,7 @@ class Layout(NamedTuple):
     captured: tuple
 
 
-def layout_of(data) -> Layout:
+def layout_of(data: np.ndarray) -> Layout:
     """The `Layout` of a pcap file, from its first bytes."""
     order, sizes = MAGICS[data[:4].tobytes()]
     return Layout(order, *sizes, _places_of_captured_length(data, order))
@@ -48,7 +48,7 @@ def _places_of_captured_length(data, order):
     return SECOND_LENGTH if swapped else SMALLER_LENGTH if version == (2, 3) else FIRST_LENGTH
 
 
-def pcap_frames(path, data, progress: Progress, layout: Layout) -> Iterator[dict]:
+def pcap_frames(path: str, data: np.ndarray, progress: Progress, layout: Layout) -> Iterator[dict]:
     """The frames of a pcap file, as `files.frames` gives them."""
     if len(data) < layout.head:
         raise CaptureError(path, len(data), "the pcap file header is cut short")

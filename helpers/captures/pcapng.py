@@ -7,9 +7,12 @@ import numpy as np
 
 from helpers.captures.errors import CaptureError
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, Runs
+from helpers.captures.secrets import read_key_log
 
 # Block types
 SECTION_HEADER, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
+SECRETS = 0x0000000A
+TLS_KEY_LOG = 0x544C534B         # what the secrets of such a block may be: "TLSK"
 PACKETS = (ENHANCED_PACKET, SIMPLE_PACKET, OBSOLETE_PACKET)
 NO_PACKETS = {                  # blocks that hold something else, but to which Wireshark gives frame numbers too
     9: "systemd journal entry",
@@ -105,9 +108,20 @@ class Blocks:
             self.interfaces.extend((len(self.offsets), *_interface(self.buffer, at, size, self.order)))
         elif kind == STATISTICS:
             self._take_statistics()
+        elif kind == SECRETS:
+            self._take_secrets()
         if kind in (SECTION_HEADER, INTERFACE):
             self.heads.append(self.data[at:at + size].tobytes())
         self.at += size
+
+    def _take_secrets(self):
+        """Note the secrets of a Decryption Secrets Block (draft-ietf-opsawg-pcapng section 4.7)."""
+        if self.size < SMALLEST_BLOCK + 8:
+            return
+        kind, length = struct.unpack_from(self.order + "II", self.buffer, self.at + 8)
+        if kind == TLS_KEY_LOG:
+            end = min(self.at + 16 + length, self.at + self.size - 4)
+            self.progress.secrets |= read_key_log(bytes(self.buffer[self.at + 16:end]))
 
     def _take_statistics(self):
         """Note how many frames an interface has dropped; its latest statistics count all since the capture began."""
@@ -121,7 +135,7 @@ class Blocks:
             progress.drops[interface] = sum(known)
 
 
-def find_blocks(path, data, progress: Progress) -> tuple[np.ndarray, Sections]:
+def find_blocks(path: str, data: np.ndarray, progress: Progress) -> tuple[np.ndarray, Sections]:
     """Where the blocks with frames are, and the `Sections` they stand in."""
     blocks = Blocks(data, progress)
     if blocks.order is None and not blocks.at:

@@ -4,6 +4,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 
@@ -11,25 +12,43 @@ from helpers.captures.capture import Capture, capture_of
 from helpers.captures.errors import CaptureError
 from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
+from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import filled
-from helpers.captures.sources import clear_errors, enough_memory, name_of, opened
+from helpers.captures.sources import CaptureFile, clear_errors, enough_memory, name_of, opened
 
 IN_PIECES = "read it with helpers.pieces.read_captures"
 SMALLER_PIECES = "read it in smaller pieces"
+LARGEST_KEY_LOG = 1 << 26
 
 
-def read_capture(path) -> Capture:
+def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None) -> Capture:
     """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`; unzipped where it is gzip or zstd.
 
     `path`: of a file, or a file open for reading bytes. Raises `CaptureError` where it can't be opened, is no capture,
     or does not fit into memory. A file cut short gives all its whole frames, and `Capture.cut` says where it ended.
+    `keys`: the path of a key log of TLS, whose secrets are added to those that the file itself may hold.
     """
     with enough_memory(name_of(path), IN_PIECES):
+        secrets = _secrets(keys)
         data, damage = load(path)
-        return _read(name_of(path), data, damage)
+        return _read(name_of(path), data, damage, secrets)
 
 
-def toy_capture(packets) -> Capture:
+def _secrets(keys) -> Secrets:
+    """The secrets in the key log at the path `keys`; none where that is None."""
+    if keys is None:
+        return Secrets()
+    with clear_errors(name_of(keys)), Path(keys).open("rb") as file:
+        text = file.read(LARGEST_KEY_LOG + 1)
+    if len(text) > LARGEST_KEY_LOG:
+        raise CaptureError(name_of(keys), 0, "a key log of more than 64 MiB; cut it to what is needed")
+    secrets = read_key_log(text)
+    if not secrets and text.strip():
+        raise CaptureError(name_of(keys), 0, "no line of it is one of a TLS key log; give SSLKEYLOGFILE's file")
+    return secrets
+
+
+def toy_capture(packets: Iterable) -> Capture:
     """The capture of hand-built IP packets: anything with `bytes(packet)` and `packet.time` (s), such as scapy's."""
     records = [struct.pack("<IIII", int(packet.time), round(packet.time % 1 * 1e9), len(bytes(packet)),
                            len(bytes(packet))) + bytes(packet) for packet in packets]
@@ -37,12 +56,12 @@ def toy_capture(packets) -> Capture:
     return _read("toy", np.frombuffer(header + b"".join(records), np.uint8))
 
 
-def merge_captures(paths: Iterable) -> Capture:
+def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None) -> Capture:
     """The `Capture` of one file, or of several (a ring buffer's, in any order), their frames in order of time.
 
     Raises `CaptureError` where one can't be read, or all together do not fit into memory; TypeError or ValueError where
     `paths` is a single path or empty. Frame numbers are those of the merged frames. `dropped` adds up what those files
-    say that say anything.
+    say that say anything. The secrets are those of all files, and of the key log at the path `keys`.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f"merge_captures: paths is one path, {paths!r}; give a list of paths: [{paths!r}]")
@@ -50,13 +69,13 @@ def merge_captures(paths: Iterable) -> Capture:
     if not paths:
         raise ValueError("merge_captures: no paths given; is the folder empty, or the pattern wrong?")
     if len(paths) == 1:
-        return read_capture(paths[0])
+        return read_capture(paths[0], keys)
     name = f"{len(paths)} files: {', '.join(map(name_of, paths))}"
     with enough_memory(name, IN_PIECES):
-        return _merged(name, paths)
+        return _merged(name, paths, _secrets(keys))
 
 
-def _merged(name, paths):
+def _merged(name, paths, secrets):
     datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
         (data, damage), progress = load(path), Progress()
@@ -65,24 +84,30 @@ def _merged(name, paths):
         cuts += [f"{name_of(path)}: {damage}"] if damage else []
         datas.append(data)
         drops.append(progress.dropped)
+        secrets = progress.secrets | secrets
         at += len(data)
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(filled(merged["time_ns"], merged["timeless"]), kind="stable")
     in_order = ({name: column[chunk] for name, column in merged.items()} for chunk in chunks(order))
-    whole = Progress(len(order), end=at, statistics=[(0, count) for count in drops if count is not None])
+    whole = Progress(len(order), end=at, statistics=[(0, count) for count in drops if count is not None],
+                     secrets=secrets)
     return capture_of(name, np.concatenate(datas), in_order, whole, "; ".join(cuts))
 
 
-def _read(path, data, damage=None):
+def _read(path, data, damage=None, secrets=None):
     progress = Progress()
-    return capture_of(path, data, frames(path, data, progress), progress, damage)
+    chunks_of_frames = frames(path, data, progress)
+    if secrets:
+        progress.secrets |= secrets
+    return capture_of(path, data, chunks_of_frames, progress, damage)
 
 
-def read_pieces(path, size: int) -> Iterator[Capture]:
+def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
     """Yield the capture file at `path` as `Capture`s of whole frames, one for each `size` bytes or so.
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
-    `dropped` of a piece is what its statistics add to those of the pieces before; None where it has none.
+    `dropped` of a piece is what its statistics add to those of the pieces before; None where it has none. Its `secrets`
+    are those of the pieces before, too.
     """
     if size < 1:
         raise ValueError(f"read_pieces: size is {size}; it must be at least 1 byte")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from helpers.captures.secrets import Secrets
+
 CHUNK = 1 << 16     # frames decoded at a time: their columns fit a processor's cache
 SLAB = 1 << 22      # bytes of the file searched at a time
 LARGEST_FRAME = 1 << 18     # bytes; what claims more is damaged, as in Wireshark (WTAP_MAX_PACKET_SIZE_STANDARD)
@@ -18,7 +20,7 @@ class Progress:
     these bytes. `head`: the bytes that the rest of the file needs before it to be read: the file's header, or the
     header of the section and its interfaces. `drops`: how many frames were dropped in all, by interface of the last
     section. `statistics`: at which byte, and by how many, that has grown. `time_ns`: of the last frame, in ns since
-    1970; None as long as no frame had a time.
+    1970; None as long as no frame had a time. `secrets`: those that the file holds so far.
     """
 
     found: int = 0
@@ -29,6 +31,7 @@ class Progress:
     drops: dict = field(default_factory=dict)
     statistics: list = field(default_factory=list)
     time_ns: int | None = None
+    secrets: Secrets = field(default_factory=Secrets)
 
     @property
     def dropped(self) -> int | None:
@@ -39,14 +42,15 @@ class Progress:
 
     def goes_on(self) -> "Progress":
         """What is known before the bytes that follow."""
-        return Progress(before=self.before + self.found, head=self.head, drops=dict(self.drops), time_ns=self.time_ns)
+        return Progress(before=self.before + self.found, head=self.head, drops=dict(self.drops), time_ns=self.time_ns,
+                        secrets=self.secrets)
 
     def cut(self, at: int, reason: str) -> None:
         """Say that reading stops at byte `at`, and why."""
         self.cuts.append((at, reason))
 
 
-def structures(data, at, dtype) -> np.ndarray:
+def structures(data: np.ndarray, at: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The structures of type `dtype` that begin at each of the positions `at`."""
     if not len(at):
         return np.empty(0, dtype)
@@ -54,12 +58,12 @@ def structures(data, at, dtype) -> np.ndarray:
     return everywhere[at].view(dtype)
 
 
-def distinct(values) -> np.ndarray:
+def distinct(values: np.ndarray) -> np.ndarray:
     """The values that occur, each once."""
     return values[:1] if (values == values[:1]).all() else np.unique(values)
 
 
-def chunks(offsets) -> Iterator[np.ndarray]:
+def chunks(offsets: np.ndarray) -> Iterator[np.ndarray]:
     """`offsets` in parts of `CHUNK`; at least one part, maybe empty."""
     return (offsets[begin:begin + CHUNK] for begin in range(0, max(len(offsets), 1), CHUNK))
 

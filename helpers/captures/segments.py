@@ -38,7 +38,7 @@ class Columns:
         return {name: array[:self._rows] for name, array in self._arrays.items()}
 
 
-def filled(time_ns, timeless, before: int | None = None) -> np.ndarray:
+def filled(time_ns: np.ndarray, timeless: np.ndarray, before: int | None = None) -> np.ndarray:
     """The times, with that of the frame before in place of a missing one.
 
     `before`: the time before the first frame; None: the first time that there is.
@@ -50,13 +50,13 @@ def filled(time_ns, timeless, before: int | None = None) -> np.ndarray:
     return np.where(last < 0, first, time_ns[last])
 
 
-def seconds_since_first(time_ns) -> tuple[int, np.ndarray]:
+def seconds_since_first(time_ns: np.ndarray) -> tuple[int, np.ndarray]:
     """The first of the times, and the seconds since then of each."""
     start = int(time_ns[0]) if len(time_ns) else 0
     return start, (time_ns - start) / 1e9
 
 
-def number_addresses(columns, parts) -> pd.Index:
+def number_addresses(columns: dict[str, np.ndarray], parts: list[tuple]) -> pd.Index:
     """The texts of all addresses; changes `src` and `dst` to places in them.
 
     `parts`: of each part of the columns the row where it ends, and its addresses: IPv4's, IPv6's.
@@ -71,7 +71,7 @@ def number_addresses(columns, parts) -> pd.Index:
     return address_texts(fours, sixes)
 
 
-def as_segments(columns, addresses, time) -> pd.DataFrame:
+def as_segments(columns: dict[str, np.ndarray], addresses: pd.Index, time: np.ndarray) -> pd.DataFrame:
     """The table of `Capture.segments` from arrays, with one column more: `side`, 0 or 1 for the two ends of a stream.
 
     `columns`: as `layers.decode` gives them, but `src` and `dst` are places in `addresses`; `time`: seconds.

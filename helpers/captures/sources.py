@@ -13,13 +13,14 @@ from helpers.captures.errors import CaptureError
 from helpers.captures.records import SLAB
 
 GZIP = b"\x1f\x8b"
+CaptureFile = str | os.PathLike | BinaryIO     # its path, or the file itself, open for reading bytes
 ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([number]) + b"\x2a\x4d\x18" for number in range(0x50, 0x60)))
 LARGEST_EXPANSION = 250     # times its size: a file that unzips to more was made to fill a memory
 SMALLEST_LIMIT = 1 << 20    # ... but no file that unzips to less
 
 
 @contextmanager
-def clear_errors(path) -> Iterator[None]:
+def clear_errors(path: str) -> Iterator[None]:
     """Turn what goes wrong with opening and reading a file into a `CaptureError`."""
     try:
         yield
@@ -28,7 +29,7 @@ def clear_errors(path) -> Iterator[None]:
 
 
 @contextmanager
-def enough_memory(path, advice) -> Iterator[None]:
+def enough_memory(path: str, advice: str) -> Iterator[None]:
     """Turn a lack of memory into a `CaptureError`; `advice`: what to do instead."""
     try:
         yield
@@ -36,13 +37,13 @@ def enough_memory(path, advice) -> Iterator[None]:
         raise CaptureError(path, 0, f"it does not fit into memory; {advice}") from error
 
 
-def name_of(path) -> str:
+def name_of(path: CaptureFile) -> str:
     """What a file is called in messages: its path; of an open file its name."""
     return str(getattr(path, "name", "an open file") if hasattr(path, "read") else path)
 
 
 @contextmanager
-def opened(path) -> Iterator["Plain | Unzipped"]:
+def opened(path: CaptureFile) -> Iterator["Plain | Unzipped"]:
     """The file at `path`, or the open binary file that `path` is, to be read; unzipped where it is zipped."""
     if hasattr(path, "read"):
         yield _source(path, path)

@@ -6,7 +6,7 @@ import pandas as pd
 from helpers.captures.numbers import ACK, SYN
 
 
-def endpoints(columns, addresses: int) -> tuple:
+def endpoints(columns: dict[str, np.ndarray], addresses: int) -> tuple:
     """A number below 2**32 for source and destination (address and port) of each segment.
 
     `addresses`: how many addresses there are.
@@ -16,7 +16,8 @@ def endpoints(columns, addresses: int) -> tuple:
     return (src, dst) if addresses <= 1 << 16 else np.split(pd.factorize(np.concatenate([src, dst]))[0], 2)
 
 
-def streams(src, dst, flags, seq, ack) -> tuple[np.ndarray, np.ndarray]:
+def streams(src: np.ndarray, dst: np.ndarray, flags: np.ndarray, seq: np.ndarray,
+            ack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The stream number of each segment, by Wireshark's `tcp.stream` rule, and its side in the stream: 0 or 1.
 
     Segments between the same two endpoints (numbers `src`, `dst`) are one stream, until a SYN without ACK comes whose
@@ -35,7 +36,7 @@ def streams(src, dst, flags, seq, ack) -> tuple[np.ndarray, np.ndarray]:
     return stream, side
 
 
-def in_groups(group) -> np.ndarray:
+def in_groups(group: np.ndarray) -> np.ndarray:
     """The order that brings the members of each group together and leaves them in order; `group`: 0, 1, ... each."""
     order = np.argsort(group.astype(np.uint16), kind="stable")
     high = group >> 16
@@ -91,7 +92,7 @@ def _initial(rows, side, flags, seq, ack):
     return None
 
 
-def hosts(stream, side, flags) -> pd.Categorical:
+def hosts(stream: np.ndarray, side: np.ndarray, flags: np.ndarray) -> pd.Categorical:
     """`client` or `server` for each segment: the first SYN without ACK decides, or else the first SYN-ACK."""
     client_side = np.full(int(stream.max(initial=-1)) + 1, -1, np.int8)
     for kind, other in ((SYN | ACK, 1), (SYN, 0)):

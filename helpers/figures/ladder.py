@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from helpers.captures import ACK, FIN, RST, SYN, Capture
 from helpers.connections import HOSTS, end_events, keepalive_probes, segment_flow
+from helpers.exchanges import signals
 from helpers.figures.style import (
     CENTRE,
     COLOURS,
@@ -35,9 +36,9 @@ def ladder(capture: Capture, stream: int, ax: Axes | None = None, frames: slice 
     """Who sent what, and when, on one connection, with both ends' states down the sides; one row a segment.
 
     `frames`: only these frame numbers (a slice, both ends included, or a collection). `exchanges`: puts
-    request lines and statuses on their rows. `states`: draws the state of each end. A run of data segments,
-    or of probes, shares a row. The distance between rows doesn't tell time, the margin does. Sequence numbers
-    are relative, as Wireshark shows them.
+    request lines and statuses on their rows, and `close_notify`, GOAWAY and RST_STREAM where they can be read.
+    `states`: draws the state of each end. A run of data segments, or of probes, shares a row. The distance between
+    rows doesn't tell time, the margin does. Sequence numbers are relative, as Wireshark shows them.
     """
     rows = ladder_rows(capture, stream, frames, exchanges)
     stays = None if states is None else stays_of(states[states["stream"] == stream], 1)
@@ -72,6 +73,9 @@ def ladder_rows(capture: Capture, stream: int, frames: slice | None = None,
     if frames is not None:
         flow = flow.loc[frames] if isinstance(frames, slice) else flow[flow.index.isin(frames)]
     spoken = [] if exchanges is None else _spoken(exchanges[exchanges["stream"] == stream])
+    if exchanges is not None:
+        said = signals(capture)
+        spoken += list(said[said["stream"] == stream][["time", "host", "signal"]].itertuples(index=False, name=None))
     rows = pd.DataFrame([_row(part, spoken) for part in _parts(flow)],
                         columns=["frame", "time", "until", "sender", "label", "http", "style"])
     if (left_out := len(rows) - LONGEST_LADDER) > 0:
@@ -166,7 +170,7 @@ def _ladder_row(ax, row):
     """The arrow of one row with its texts, and the break before it."""
     centre, middle = np.mean(LIFELINES), (row.y + row.lands) / 2
     if row.gap > 0:
-        _ladder_break(ax, row.y - 0.5 - 0.3 * (row.http != ""), f"{duration(row.gap)} later")
+        _ladder_break(ax, row.y - 0.5 - 0.55 * (row.http != ""), f"{duration(row.gap)} later")
     look = CENTRE | {"size": 9.5}
     if row.style == "left out":
         ax.text(centre, middle, row.label, style="italic", color=COLOURS["quiet"], **look)

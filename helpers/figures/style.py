@@ -51,7 +51,7 @@ def in_style(function: Callable) -> Callable:
 
 
 @in_style
-def figure(height: float = 4.0, width: float = 9.0, **subplots) -> tuple[Figure, Axes]:
+def figure(height: float = 4.0, width: float = 9.0, **subplots: object) -> tuple[Figure, Axes]:
     """A new figure and its axes, as `plt.subplots` gives them, in the course's style; sizes in inches."""
     return plt.subplots(figsize=(width, height), **subplots)
 
@@ -163,7 +163,7 @@ def stays_of(states: pd.DataFrame, unit: int) -> pd.DataFrame:
 
 
 def band(ax: Axes, stay: object, y: float, height: float, texts: Sequence[str], keep_clear: Sequence[float] = (),
-         **look) -> None:
+         **look: object) -> None:
     """Draw a stay as a band, with the first of `texts` that fits between the times in `keep_clear`."""
     begin, end = np.clip([stay.since, stay.until], *ax.get_xlim())
     if end - begin < points_of(ax, 1):

@@ -48,11 +48,12 @@ def waterfall(experiment: object, ax: Axes | None = None, between: tuple[float, 
         spoke = len(requests) or pd.NA if (sent["length"] > 1).any() else 0
         _life_line(ax, y, sent["time"].min(), connection["established"] * unit, close, spoke)
         edge = _request_bars(ax, y, requests, sent["time"].min(), close)
+        seen = edge + points_of(ax, 4)      # a widened bar hides what came at once after it: that is drawn after it
         for stay in stays[~stays["state"].isin(OPEN)].itertuples():
-            _after_fin(ax, y, stay, [*probes, edge + points_of(ax, 6)])
+            _after_fin(ax, y, stay._replace(since=max(stay.since, seen)), [*probes, edge + points_of(ax, 6)])
         ax.plot(probes, np.full(len(probes), y), "|", markersize=15, markeredgewidth=2.2, zorder=6,
                 color=COLOURS["probe"], gid=f"{stream} probe")
-        _ending_marks(ax, y, ended, connection["closer"], edge)
+        _ending_marks(ax, y, ended, connection["closer"], seen)
     ax.set_yticks(range(len(table)), [port_of(name) for name in table["client"]])
     ax.set(ylim=(len(table) - 0.45, -0.55), ylabel="client port")
     legend(ax, set(asked["target"][asked["stream"].isin(table.index)].map(kind_of)))
@@ -124,14 +125,14 @@ def _request_bars(ax, y, requests, opened, close):
     return edge
 
 
-def _ending_marks(ax, y, ended, closer, edge):
-    """First FIN and RST of each end, in its colour and lane; hollow where the FIN answers another."""
+def _ending_marks(ax, y, ended, closer, seen):
+    """First FIN and RST of each end, none before `seen`, in its colour and lane; hollow: a FIN that answers another."""
     for letter, name, marker in (("F", "FIN", "o"), ("R", "RST", "X")):
         sent = ended[ended["letters"].str.contains(letter)].drop_duplicates(["src", "sport"])
         for row in sent.itertuples():
             lane = {"client": -0.2, "server": 0.2}.get(row.host, 0)
             colour = COLOURS.get(row.host, COLOURS["quiet"])
             first = name == "RST" or pd.isna(closer) or closer in (row.host, "both")
-            ax.plot([max(row.time, edge + points_of(ax, 4))], [y + lane], marker, color=colour, zorder=7,
+            ax.plot([max(row.time, seen)], [y + lane], marker, color=colour, zorder=7,
                     markerfacecolor=colour if first else "white", markersize=7.5, markeredgewidth=1.5,
                     gid=f"{row.stream} {row.host} {name}")

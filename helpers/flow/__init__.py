@@ -8,6 +8,7 @@ import pandas as pd
 
 from helpers.captures import Capture
 from helpers.flow.batches import Flow, directions, flows
+from helpers.flow.first_bytes import Beginning, beginning, handshakes, inside, pairs, protocols
 from helpers.flow.groups import (
     NO_LIMIT,
     NONE,
@@ -23,9 +24,11 @@ from helpers.flow.groups import (
 from helpers.flow.history import History, accepted_resets, known_before, probes, probes_and_resets
 from helpers.flow.reassembly import byte_streams
 
-__all__ = ["HOSTS", "NONE", "NO_LIMIT", "Flow", "History", "accepted_resets", "byte_streams", "directions", "first_row",
-           "first_value", "flows", "highest", "known_before", "last_row", "lowest", "of_peer", "positions", "probes",
-           "probes_and_resets", "segment_flow", "values_at"]
+__all__ = ["HOSTS", "NONE", "NO_LIMIT", "Beginning", "Flow", "History", "accepted_resets", "beginning", "byte_streams",
+           "directions", "first_row",
+           "first_value", "flows", "handshakes", "highest", "inside", "known_before", "last_row",
+           "lowest", "of_peer", "pairs", "positions", "probes",
+           "probes_and_resets", "protocols", "segment_flow", "values_at"]
 HOSTS = ("client", "server")
 COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
            "seq", "seq_end", "ack", "edge", "valid")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from helpers.captures import ACK, CHUNK, FIN, LARGEST_SCALE, RST, SYN, Capture, in_groups
-from helpers.flow.groups import NO_LIMIT, NONE, first_row, highest
+from helpers.flow.groups import NO_LIMIT, NONE, first_row, highest, running_highest
 from helpers.flow.numbers import count_from_initial
 
 ARRAYS = ("row", "direction", "stream", "time", "flags", "length", "window", "scale", "raw_seq", "raw_ack", "known",
@@ -26,7 +26,8 @@ class Flow:
     counted from the initial number of their direction if its SYN or SYN-ACK was captured (`began`), or else from the
     first number that was seen; `seq_end`: the next number after the segment. `has_ack`: ACK and no RST. `edge`: the
     highest number that the receiver ever allowed (its ACK and window). `valid`: no RST, inside that window and not
-    before the sender's SYN; other segments are old duplicates, or damaged.
+    before the sender's SYN, unless that was captured late: numbers that follow it, and the peer's, say so; other
+    segments are old duplicates, or damaged.
     """
 
     first: int
@@ -90,9 +91,26 @@ def _flow(columns: dict, row: np.ndarray, first: int, begins: np.ndarray) -> Flo
     syn = first_row(direction, flags & (SYN | RST) == SYN, size)
     edge = _edge(direction, ack, columns, size)[direction]
     valid = (flags & RST == 0) & (seq_end <= edge + 1) & (~began | (seq >= -1))
-    valid &= np.arange(len(row)) >= syn[direction]
+    early = np.arange(len(row)) < syn[direction]
+    if early.any():
+        valid &= ~early | _follows_a_late_syn(direction, seq, np.where(flags & RST, NONE, seq_end), ack)
     return Flow(first=first, begins=begins, directions=size, row=row, stream=direction >> 1, began=began, seq=seq,
                 seq_end=seq_end, ack=ack, has_ack=flags & (ACK | RST) == ACK, edge=edge, valid=valid, **columns)
+
+
+def _follows_a_late_syn(direction: np.ndarray, seq: np.ndarray, sent: np.ndarray, ack: np.ndarray) -> np.ndarray:
+    """Which segments stand behind both SYNs by their numbers, so that they belong to them wherever a file has these.
+
+    `sent`: the number up to which each sends. What an older connection left between the same endpoints lies below the
+    SYNs, as initial numbers grow (RFC 9293 section 3.4.1), or acknowledges what has not been sent yet.
+    """
+    first, begins = direction & 1 == 0, np.diff(direction >> 1, prepend=-1) > 0
+    before = []
+    for mine in (first, ~first):
+        highest_yet = np.r_[NONE, running_highest(np.where(mine, sent, NONE), direction >> 1)][:len(sent)]
+        highest_yet[begins] = NONE
+        before.append(highest_yet)
+    return (seq >= 1) & (ack >= 1) & (ack <= np.where(first, *reversed(before)))
 
 
 def _edge(direction: np.ndarray, ack: np.ndarray, columns: dict, size: int) -> np.ndarray:

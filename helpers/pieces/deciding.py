@@ -64,7 +64,7 @@ def _decisive(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     for rows in (~kept, steady, acks, data):
         _keep_ends(kept, direction, rows)
     fin = first_value(flow.seq_end, direction, flow.valid & (flow.flags & FIN > 0), flow.directions)[direction]
-    since_fin = acks & (fin != NONE) & (flow.seq_end >= fin)
+    since_fin = acks & (fin != NONE) & (flow.length == 0) & (flow.seq >= fin)
     for rows, reach in ((steady, flow.seq_end), (data, -flow.seq), (data, flow.seq_end), (acks, flow.ack),
                         (since_fin, -flow.ack)):
         _keep_furthest(kept, flow, rows, reach)

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from operator import or_
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import Capture, as_segments, read_pieces
+from helpers.captures import Capture, Secrets, as_segments, read_pieces
 from helpers.flow import flows
 from helpers.pieces.deciding import decide
 
@@ -27,7 +28,7 @@ class Partial:
     that were left out: `weight` of them, itself included, may turn out to be keep-alive probes, and `probes` are
     known to be. `number`: of its stream, where that has one already. `start`, `end`: time of the first frame and of
     the latest one, in ns since 1970; None where there is none. `cuts`: where and why reading stopped before the end
-    of a file.
+    of a file. `secrets`: those of TLS that the files hold.
     """
 
     rows: pd.DataFrame
@@ -36,6 +37,7 @@ class Partial:
     start: int | None
     end: int | None
     cuts: tuple = ()
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
 
 
 def partials(paths: Sequence | str | PathLike, piece: int, payload: bool) -> Iterator[Partial]:
@@ -72,7 +74,7 @@ def summarise(capture: Capture, payload: bool = False) -> Partial:
             headers["payload_at"].tolist(), headers["payload_captured"].tolist())]
     partial = Partial(rows, capture.frames, Counter(capture.skipped), start if capture.frames else None,
                       start + round(capture.end * 1e9) if capture.frames else None,
-                      (f"{capture.path}: {capture.cut}",) if capture.cut else ())
+                      (f"{capture.path}: {capture.cut}",) if capture.cut else (), capture.secrets)
     return _thinned(partial, capture)
 
 
@@ -93,7 +95,8 @@ def joined(parts: Sequence[Partial]) -> Partial:
                     for name in ("start", "end"))
     return Partial(
         rows, sum(part.frames for part in parts), sum((part.skipped for part in parts), Counter()),
-        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in parts), ()))
+        starts[0] if starts else None, max(ends) if ends else None, sum((part.cuts for part in parts), ()),
+        reduce(or_, (part.secrets for part in parts)))
 
 
 def capture_of(partial: Partial) -> Capture:
@@ -110,7 +113,8 @@ def capture_of(partial: Partial) -> Capture:
                 "payload_at": np.cumsum(sizes) - sizes}
     end = ((partial.end or 0) - start) / 1e9
     return Capture("pieces", segments, len(rows), dict(partial.skipped), pd.Timestamp(start, unit="ns", tz="UTC"), end,
-                   "; ".join(partial.cuts) or None, np.frombuffer(b"".join(texts), np.uint8), headers)
+                   "; ".join(partial.cuts) or None, np.frombuffer(b"".join(texts), np.uint8), headers,
+                   secrets=partial.secrets)
 
 
 def _thinned(partial: Partial, capture: Capture) -> Partial:

@@ -20,10 +20,11 @@ def read_captures(paths: Sequence | str | PathLike, piece: int = PIECE, payload:
     """Yield the tables of the captures at `paths` piece by piece, as `Tables`, each connection whole and once.
 
     `paths`: one capture, or several whose frames follow one another (a ring buffer's: sorted by their first frame).
-    `piece`: bytes read at a time. `payload`: read the exchanges too, which keeps the payload of open connections in
-    memory. A connection is given out once it was closed for `closed_for` seconds (2 MSL of RFC 9293), or silent for
-    `idle_for`, or followed by the next one of its 4-tuple; what comes after begins a new one. Streams are numbered as
-    in one piece. Memory is bounded by a piece and what is open, not by the file.
+    `piece`: bytes read at a time. `payload`: read the exchanges too, and what each connection speaks (`protocol`,
+    `server_name`, else `<NA>`), which keeps the payload of open connections in memory. A connection is given out once
+    it was closed for `closed_for` seconds (2 MSL of RFC 9293), or silent for `idle_for`, or followed by the next one of
+    its 4-tuple; what comes after begins a new one. Streams are numbered as in one piece. Memory is bounded by a piece
+    and what is open, not by the file.
 
     Raises `CaptureError` where a file can't be opened or is no capture.
     """

@@ -1,7 +1,8 @@
 """What one end sent, as a protocol reads it: bytes in order, with gaps where some were not captured."""
 
-from bisect import bisect_left
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 LONGEST_LINE = 1 << 20
 
@@ -42,6 +43,55 @@ class ByteStream:
     def begun(self) -> float:
         """When the first byte that was captured arrived."""
         return self.pieces.time[self.start]
+
+
+@dataclass(slots=True)
+class Run:
+    """Bytes of a stream without a gap: `data`, from the sequence number `begin` on, of the pieces from `start` on.
+
+    Places in it are asked for in ascending order.
+    """
+
+    pieces: Pieces
+    start: int
+    stop: int
+    begin: int
+    data: bytes
+
+    def piece_of(self, at: int) -> int:
+        """The number of the piece that holds the byte `at`."""
+        self.start = bisect_right(self.pieces.seq, self.begin + at, self.start, self.stop) - 1
+        return self.start
+
+    def record(self, kind: Callable, head: bytes, at: int, end: int, missed: tuple):
+        """A `kind` (as `tls.Record`) of what stands between the places `at` and `end`."""
+        pieces, first = self.pieces, self.piece_of(at)
+        last = first if pieces.end[first] >= self.begin + end else self.piece_of(end - 1)
+        return kind(head[0], head, self.data[at + len(head):end], self.begin + at, self.begin + end,
+                    pieces.time[last], pieces.ack[first], missed)
+
+
+def runs(stream: ByteStream) -> Iterator[Run]:
+    """Yield the `Run`s of what was captured of a stream."""
+    buffer, pieces, start, end = stream.buffer, stream.pieces, stream.start, stream.stop
+    seqs, places, sizes = pieces.seq, pieces.at, pieces.size
+    while start < end:
+        stop = start + 1
+        while stop < end and seqs[stop] == seqs[stop - 1] + sizes[stop - 1]:
+            stop += 1
+        whole = places[stop - 1] + sizes[stop - 1]
+        if whole - places[start] == seqs[stop - 1] + sizes[stop - 1] - seqs[start]:     # the pieces lie side by side
+            data = bytes(buffer[places[start]:whole])
+        else:
+            data = b"".join([buffer[at:at + size] for at, size in zip(places[start:stop], sizes[start:stop])])
+        yield Run(pieces, start, stop, seqs[start], data)
+        start = stop
+
+
+def first_part(stream: ByteStream, length: int) -> ByteStream:
+    """The pieces of a stream that begin in its first `length` bytes."""
+    limit = stream.pieces.seq[stream.start] + length if stream.start < stream.stop else 0
+    return replace(stream, stop=bisect_left(stream.pieces.seq, limit, stream.start, stream.stop))
 
 
 class Cursor:

@@ -1,4 +1,4 @@
-"""The command: `python -m helpers.report CAPTURE… [--out report.html]`."""
+"""The command: `python -m helpers.report CAPTURE… [--keys keys.log] [--out report.html]`, or with a list of sockets."""
 
 import argparse
 import os
@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.captures import CaptureError, merge_captures
+from helpers.report.diagnosed import findings_of, looked_for
 from helpers.report.facts import Incident, visible
+from helpers.report.listed import is_socket_list, socket_summary
 from helpers.report.page import page
 from helpers.report.terminal import summary
+from helpers.sockets import SocketError, read_sockets
 
 
 class ReportError(Exception):
@@ -51,27 +54,51 @@ def _write(place, text):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status (0, or 2 after an error) of printing the summary and writing the page."""
+    """Print the summary and write the page; the exit status: 0, 2 after an error, 3 for a finding of --fail-on."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.report",
-        description="What became of the TCP connections of a pcap or pcapng file (gzipped or not).")
-    parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="several are merged by time")
+        description="What became of the TCP connections of a pcap or pcapng file (gzipped or not); or what a list of "
+                    "sockets by ss or netstat tells.")
+    parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="several are merged by time; or one list")
+    parser.add_argument("--fail-on", metavar="FINDING", action="append", default=[],
+                        help="exit status 3 if this is found; may be given several times, `any` for all")
     parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
+    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE)")
     options = parser.parse_args(arguments)
     try:
         place = _writable(options.out, options.captures) if options.out else None
-        incident = Incident(merge_captures(options.captures))
+        if is_socket_list(options.captures[0]):
+            return _socket_lists(options)
+        incident = Incident(merge_captures(options.captures, options.keys))
         _say(summary(incident))
         if place:
             os.environ.setdefault("MPLBACKEND", "Agg")
             _write(place, page(incident))
             _say(f"\nThe page with tables and figures: {visible(place, 1000)}")
+        return _status(incident, options)
     except CaptureError as error:
         where = f"{error.path}: byte {error.offset}" if error.offset else error.path
         return _failed(f"{where}: {error.reason}; give a pcap or pcapng file (gzipped or not)")
-    except ReportError as error:
+    except (ReportError, SocketError) as error:
         return _failed(error)
-    return 0
+
+
+def _socket_lists(options):
+    """The report on a list of sockets, which has no page."""
+    if options.out or len(options.captures) > 1:
+        raise ReportError(f"{options.captures[0]}: a list of sockets; give one, and no --out")
+    lists = read_sockets(options.captures[0])
+    _say(socket_summary(lists))
+    return _status(lists, options)
+
+
+def _status(what, options):
+    """3 where something was found that the caller asked about; a name that no rule gives is an error."""
+    unknown = [name for name in options.fail_on if name not in ("any", *looked_for(what))]
+    if unknown:
+        raise ReportError(f"--fail-on {unknown[0]}: no such finding; there are: any, {', '.join(looked_for(what))}")
+    found = set(findings_of(what)["finding"]) if options.fail_on else set()
+    return 3 if found & set(options.fail_on) or (found and "any" in options.fail_on) else 0
 
 
 def _say(text):

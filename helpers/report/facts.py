@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at
+from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
 from helpers.exchanges import exchanges
+from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
 CANNOT_TELL = "cannot tell"
@@ -40,6 +41,12 @@ class Incident:
         return exchanges(self.capture)
 
     @cached_property
+    def quic(self) -> pd.DataFrame:
+        """The QUIC connections, with `requests`: how many HTTP/3 requests could be read on each."""
+        table, asked = quic_connections(self.capture), quic_exchanges(self.capture)["stream"].value_counts()
+        return table.assign(requests=asked.reindex(table.index, fill_value=0))
+
+    @cached_property
     def states(self) -> pd.DataFrame:
         return states(self.capture)
 
@@ -63,7 +70,19 @@ def facts(incident: Incident) -> pd.Series:
         "frames": f"{capture.frames:,}", "TCP segments": f"{len(capture.segments):,}",
         "skipped": visible(skipped, 1000) if skipped else "nothing",
         "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no",
-        "dropped": _dropped(capture)})
+        "dropped": _dropped(capture), **_encrypted(capture)})
+
+
+def _encrypted(capture):
+    """What the capture has of TLS: how many connections, to whom, which could not be read and why; nothing if none."""
+    table = handshakes(capture)
+    if not len(table):
+        return {}
+    names = ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
+    reasons = ", ".join(f"{reason} ({number:,})" for reason, number in table["unread"].value_counts().items())
+    text = f"{len(table):,} connections, to {names}"
+    advice = "; a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
+    return {"TLS": visible(text + (f"; not readable: {reasons}{advice}" if reasons else "; all read"), 1000)}
 
 
 def _dropped(capture):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.report.diagnosed import HEALTHY, findings_of, looked_for
 from helpers.report.facts import (
     CANNOT_TELL,
     LONGEST_TABLE,
@@ -14,7 +15,7 @@ from helpers.report.facts import (
     facts,
     visible,
 )
-from helpers.report.terminal import ASSUMED, MOST_SERVERS, NO_TCP, blocks, findings, outcome
+from helpers.report.terminal import ASSUMED, MOST_SERVERS, NO_TCP, NO_TIME_WAIT, blocks, findings, outcome
 
 FOLDER = Path(__file__).resolve().parent
 CONNECTIONS = {"client": "client", "server": "server", "ending": "ending", "closer": "closed first by",
@@ -39,12 +40,32 @@ def page(incident: Incident) -> str:
 def _parts(incident):
     """What the template shows where there are segments; `nothing` says why there is no more."""
     if not len(incident.segments):
-        return {"nothing": NO_TCP}
+        quic = _quic(incident)
+        return {"nothing": NO_TIME_WAIT if quic else NO_TCP, "quic": quic}
     from helpers.report.pictures import pictures
 
     told = [visible(line, 1000) for line in findings(incident)]
-    return {"findings": told, "assumed": ASSUMED, "servers": _servers(incident), "figures": list(pictures(incident)),
-            "connections": connections_table(incident), "exchanges": _exchanges(incident)}
+    return {"diagnosis": _diagnosis(incident), "findings": told, "assumed": ASSUMED, "servers": _servers(incident),
+            "figures": list(pictures(incident)), "connections": connections_table(incident),
+            "exchanges": _exchanges(incident), "quic": _quic(incident)}
+
+
+def _quic(incident):
+    """The table of QUIC connections; None where there are none."""
+    rows = incident.quic
+    if not len(rows):
+        return None
+    shown = rows.assign(closed_by=rows["closed_by"].fillna(CANNOT_TELL), server=rows["server"].fillna(CANNOT_TELL))
+    return table(shown.rename(columns=lambda name: name.replace("_", " ")), "QUIC connections")
+
+
+def _diagnosis(incident):
+    """What is wrong, for the template: a dict of texts for each finding; or one text that says what was looked for."""
+    found = findings_of(incident)
+    if not len(found):
+        return {"healthy": f"{HEALTHY} Looked for: {', '.join(looked_for(incident))}."}
+    texts = [{name: visible(value, 1000) for name, value in row.items()} for row in found.to_dict("records")]
+    return {"rows": texts[:LONGEST_TABLE]}
 
 
 def table(rows: pd.DataFrame, caption: str, header: bool = True, longest: int = LONGEST_TEXT) -> dict:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pandas as pd
 
 from helpers.connections import FIN_TIMEOUT
+from helpers.report.diagnosed import diagnosis
 from helpers.report.facts import (
     CANNOT_TELL,
     TALLIES,
@@ -16,6 +17,7 @@ from helpers.report.facts import (
     left_behind,
     peaks,
     reuse,
+    visible,
 )
 from helpers.states import TIME_WAIT
 
@@ -23,6 +25,8 @@ MOST_SERVERS = 20
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
            f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began, or ended, "
            "in the middle of the connection.")
+NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and read with its keys only"
+NO_TIME_WAIT = "QUIC runs over UDP: its connections leave no TIME_WAIT at either end."
 NO_TCP = "No TCP segments in this capture: nothing to say about connections."
 
 
@@ -66,12 +70,31 @@ def summary(incident: Incident) -> str:
     lines = [f"{name:<14}{text}" for name, text in facts(incident).items()]
     servers = by_server(incident)
     if not len(servers):
-        return "\n".join([*lines, "", NO_TCP])
+        return "\n".join([*lines, "", *(quic_lines(incident) or [NO_TCP])])
+    lines = [*diagnosis(incident), "", *lines]
     for name, row in blocks(servers):
         lines += ["", name] + [f"  {what:<18}{text}" for what, text in outcome(row).items()]
     if len(servers) > MOST_SERVERS:
         lines += ["", f"… and {len(servers) - MOST_SERVERS:,} more servers"]
-    return "\n".join([*lines, "", *findings(incident), "", ASSUMED])
+    quic = quic_lines(incident)
+    return "\n".join([*lines, "", *findings(incident), *(["", *quic] if quic else []), "", ASSUMED])
+
+
+def quic_lines(incident: Incident) -> list[str]:
+    """What became of the QUIC connections, as lines; none where there are none."""
+    table = incident.quic.fillna({"server": CANNOT_TELL})
+    lines = []
+    for server, rows in list(table.groupby("server"))[:MOST_SERVERS]:
+        names = ", ".join(rows["server_name"].dropna().unique()[:5])
+        ended = rows["closed_by"].value_counts()
+        told = ", ".join(f"{host} {number:,}" for host, number in ended.items())
+        unseen = len(rows) - ended.sum()
+        closed = ", ".join(filter(None, [told, f"{CANNOT_TELL} {unseen:,}" if unseen else ""]))
+        asked = rows["requests"].sum()
+        lines += [visible(f"QUIC server {server}" + (f" ({names})" if names else ""), 1000),
+                  f"  {'connections':<18}{len(rows):,}", f"  {'datagrams':<18}{rows['datagrams'].sum():,}",
+                  f"  {'closed by':<18}{closed}", f"  {'requests':<18}{asked if asked else NO_HTTP_3}"]
+    return [*lines, NO_TIME_WAIT] if lines else []
 
 
 def blocks(servers: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIMES
@@ -10,17 +11,20 @@ from helpers.testbed.experiments.costs import COSTS
 from helpers.testbed.experiments.encrypted import ENCRYPTED
 from helpers.testbed.experiments.lifetimes import LIFETIMES
 from helpers.testbed.experiments.pages import COUNTS, EXPERIMENTS
+from helpers.testbed.experiments.patients import PATIENTS
 from helpers.testbed.experiments.upstreams import FEW_BUCKETS, PROXY
 from helpers.testbed.hosts.programs import Unable, check
 from helpers.testbed.witnesses.datasheet import write_datasheet
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
-    *EXPERIMENTS.values(), *ENCRYPTED, COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS)}
+    *EXPERIMENTS.values(), *ENCRYPTED, COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS,
+    *PATIENTS)}
 INTERRUPTED = 130
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the `arguments` say (None: those of the command line); return the exit status."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command != "list" and chosen.out.exists() and not chosen.out.is_dir():

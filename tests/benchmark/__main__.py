@@ -19,6 +19,7 @@ from pathlib import Path
 from helpers.experiments import data_folder
 from helpers.testbed.hosts import programs
 from helpers.testbed.running import workers
+from tests.benchmark import encrypted
 from tests.benchmark.benchmark_load import BenchmarkLoad
 
 CACHE = Path(".cache") / "benchmark"
@@ -29,6 +30,7 @@ PARTS = (8, 4, 2, 1)
 SEGMENT_FIELDS = ("frame.number", "frame.time_relative", "tcp.stream", "ip.src", "tcp.srcport", "ip.dst", "tcp.dstport",
                   "tcp.seq_raw", "tcp.ack_raw", "tcp.flags.str", "tcp.len")
 HTTP_FIELDS = ("tcp.stream", "frame.time_relative", "http.request.method", "http.request.uri", "http.response.code")
+HTTP2_FIELDS = ("http2.streamid", "http2.headers.method", "http2.headers.path", "http2.headers.status")
 OURS = {
     "segments": "read_capture(path)",
     "connections": "capture = read_capture(path); connections(capture); count(states(capture), 'TIME_WAIT')",
@@ -192,6 +194,7 @@ def lines(folder, frames):
     if not plain.exists():
         subprocess.run(["editcap", "-F", "pcap", headers, plain], check=True)
     scale = frames / SLOW
+    sealed, _ = encrypted.write(folder)
     return [
         Line("file → segments", "tshark -T fields, into pandas", headers, "segments",
              (TSHARK, headers, *tshark(headers, SEGMENT_FIELDS)), 40),
@@ -200,7 +203,9 @@ def lines(folder, frames):
         Line("file → connections, closer, TIME_WAIT over time", "tcptrace (C)", plain, "connections",
              ["tcptrace", "-n", plain], 1),
         Line("file → exchanges", "tshark -Y http", requests, "exchanges",
-             (TSHARK, requests, *tshark(requests, HTTP_FIELDS, "-Y", "http")), 5)]
+             (TSHARK, requests, *tshark(requests, HTTP_FIELDS, "-Y", "http")), 5),
+        Line("file with its keys → exchanges over TLS, HTTP/1.1 and 2", "tshark -Y 'http or http2', the same keys", sealed,
+             "exchanges", (TSHARK, sealed, *tshark(sealed, (*HTTP_FIELDS, *HTTP2_FIELDS), "-Y", "http or http2")), 3)]
 
 
 def tshark(path, fields, *options):

@@ -1,6 +1,7 @@
 """The figures, judged by what their artists hold, never by their pixels."""
 
 import warnings
+from itertools import pairwise
 from types import SimpleNamespace
 
 import matplotlib
@@ -13,7 +14,7 @@ from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 from helpers import figures
 from helpers.connections import connections
 from helpers.exchanges import exchanges
-from helpers.experiments import Experiment, data_folder
+from helpers.experiments import Experiment, data_folder, load
 from helpers.states import count, states
 
 HOSTILE = b"GET /$\\frac{1}{0}$" + b"x" * 300 + b".jpg HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -92,7 +93,7 @@ def test_ladder_bands_follow_the_states_down_each_side(page):
     for host in ("client", "server"):
         bands = [patch for patch in ax.patches if str(patch.get_gid()).startswith(host)]
         edges = [(patch.get_y(), patch.get_y() + patch.get_height()) for patch in bands]
-        assert all(end == pytest.approx(begin) for (_, end), (begin, _) in zip(edges, edges[1:]))
+        assert all(end == pytest.approx(begin) for (_, end), (begin, _) in pairwise(edges))
 
 
 def test_ladder_shows_only_the_frames_asked_for(page):
@@ -132,7 +133,7 @@ def test_ladder_lets_two_first_fins_cross(tmp_path):
 
 def test_a_capture_that_begins_late_counts_from_one_and_names_no_client(tmp_path):
     part = tables(toy(tmp_path / "late.pcap", *EXCHANGE, *SERVER_CLOSES))
-    assert list(figures.ladder_rows(part.capture, 0)["label"])[0] == "PSH, ACK seq=1 ack=1 len=27"
+    assert figures.ladder_rows(part.capture, 0)["label"].iloc[0] == "PSH, ACK seq=1 ack=1 len=27"
     shown = texts(figures.ladder(part.capture, 0, exchanges=part.exchanges, states=part.states))
     assert sum(text.startswith("one end\n") for text in shown) == 2
     figures.waterfall(part, new())
@@ -164,6 +165,20 @@ def test_waterfall_tells_who_pays_and_which_connection_was_never_used(page):
         assert dot.get_color() == figures.COLOURS[mark.split()[1]]
     probes, = marked(ax, "1 probe")
     assert list(probes.get_xdata()) == [5.0]
+
+
+@pytest.mark.parametrize("name", ["long-2-images-chromium", "short-7-images-chromium", "short-7-images-firefox"])
+def test_no_waiting_begins_before_the_fins_that_cause_it(name):
+    """In seconds a request's bar is widened, and FINs that came just after it move to its end: so does TIME_WAIT."""
+    experiment = load(name)
+    ax = figures.waterfall(experiment)
+    for stream in experiment.connections.index:
+        fins = [line.get_xdata()[0] for line in ax.lines if str(line.get_gid()).startswith(f"{stream} ")
+                and line.get_gid().endswith(" FIN")]
+        waits = [patch.get_x() for patch in ax.patches if str(patch.get_gid()).startswith(f"{stream} ")
+                 and patch.get_gid().endswith(" TIME_WAIT")]
+        assert fins and waits and min(waits) >= max(fins) - 0.05, stream
+    plt.close("all")
 
 
 def test_a_window_shows_only_connections_alive_in_it(page):

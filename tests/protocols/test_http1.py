@@ -131,3 +131,12 @@ def test_what_leaves_http(method, status, leaves):
 
 def test_text_is_shown_as_latin_1_with_control_characters_as_escapes():
     assert shown((b"GET", b"/\xe4\x1b[2J\x7f", None)) == ("GET", "/ä\\x1b[2J\\x7f", None)
+
+
+@pytest.mark.parametrize("method, status, leaves", [
+    (b"CONNECT", 199, False), (b"CONNECT", 200, True), (b"CONNECT", 299, True), (b"CONNECT", 300, False),
+    (b"GET", 200, False), (b"GET", 101, True)])
+def test_what_opens_a_tunnel(method, status, leaves):
+    """RFC 9110 section 9.3.6: any 2xx answer to CONNECT, and no other."""
+    request = Message((method, b"x:443", b"1.1"), "none", 1, 1, 0.0)
+    assert leaves_http(request, Message((status,), "none", 1, 1, 0.0)) is leaves

@@ -218,7 +218,7 @@ def test_the_page_is_sound_and_needs_nothing_but_itself(written):
     assert not re.search(r"https?:|url\(|@import|<script|<link|<iframe", written)
     assert len(parsed.all("caption")) == len(parsed.all("table")) >= 4
     assert all(attrs.get("scope") in ("col", "row") for attrs in parsed.all("th"))
-    assert [name for name, _ in parsed.tags if re.fullmatch("h[1-6]", name)] == ["h1"] + ["h2"] * 5
+    assert [name for name, _ in parsed.tags if re.fullmatch("h[1-6]", name)] == ["h1"] + ["h2"] * 6
     assert parsed.all("html") == [{"lang": "en"}]
 
 

@@ -25,7 +25,7 @@ def regime(row):
     """The regime of a connection: who can tell where the body ends, and whether it may stay afterwards."""
     if row.framing == "until-close":
         return "end of file"
-    if row.server == "raw" or row.server != "http.server/1.0" and row.version in ("1.1", "1.0 keep-alive"):
+    if row.server == "raw" or (row.server != "http.server/1.0" and row.version in ("1.1", "1.0 keep-alive")):
         return "patience"
     return "race"
 

@@ -148,7 +148,7 @@ def test_without_time_wait_the_old_segment_is_read_as_the_new_visits():
         assert sent[port, 2] == ["visit B, line 1", "visit B, line 2", "visit B, line 3"]
         assert received[port, 2] == ["visit B, line 1", "visit A, line 3", "visit B, line 3"]
     assert stays(experiment, "TIME_WAIT").index.isin(["10.77.0.1:40002"]).all()
-    for port, old, answer in old_segments(experiment):
+    for _, old, answer in old_segments(experiment):
         assert answer["length"] and answer["ack"] == old["seq"] + old["length"]
 
 
@@ -157,7 +157,7 @@ def test_the_old_segment_is_the_first_visits_own():
     for name in ("old-duplicate-refused", "old-duplicate-accepted"):
         experiment = load(name)
         sent = elsewhere(experiment)
-        for port, old, _ in old_segments(experiment):
+        for _, old, _ in old_segments(experiment):
             alike = sent[(sent[["sport", "seq", "ack"]] == old[["sport", "seq", "ack"]]).all(axis=1)]
             assert len(alike) >= 2 and (alike["time"] < old["time"] - 0.3).all()
             assert experiment.capture.payload(old.name) == b"visit A, line 3\n"

@@ -33,11 +33,12 @@ class Chromium:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         netlog = [f"--log-net-log={self.folder}/netlog.json"] if self._logged else []
-        self._process = subprocess.Popen(
-            network.on("client", "bash", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "-",
-                       self.program, *self.flags, f"--user-data-dir={self.folder}/profile",
-                       "--remote-debugging-pipe", *netlog, url),
-            pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=open(self.folder / "stderr", "w"))
+        with (self.folder / "stderr").open("w") as errors:
+            self._process = subprocess.Popen(
+                network.on("client", "bash", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "-",
+                           self.program, *self.flags, f"--user-data-dir={self.folder}/profile",
+                           "--remote-debugging-pipe", *netlog, url),
+                pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=errors)
         os.close(commands), os.close(answers)
         self._version = self._call("Browser.getVersion")["product"].split("/")[1]
         if url == "about:blank":

@@ -39,7 +39,10 @@ ALT_SVC = {"network.http.http3.alt-svc-mapping-for-testing": f"{NAME};h3=:443",
 
 
 class Firefox:
-    """A Firefox with a fresh profile in `folder`, whose connection rules are untouched. `quic`: it speaks HTTP/3."""
+    """A Firefox with a fresh profile in `folder`, whose connection rules are untouched.
+
+    `quic`: it speaks HTTP/3.
+    """
 
     program, flags = "firefox-esr", FLAGS
 
@@ -51,10 +54,11 @@ class Firefox:
 
     def start(self, url="about:blank"):
         """Start it on `url`; on a blank page, let it settle."""
-        self._process = subprocess.Popen(
-            network.on("client", self.program, *FLAGS, "--profile", self.folder / "profile", url),
-            stdout=subprocess.DEVNULL, stderr=open(self.folder / "stderr", "w"),
-            env={**os.environ, "MOZ_CRASHREPORTER_DISABLE": "1", "MOZ_REMOTE_SETTINGS_DEVTOOLS": "0"})
+        with (self.folder / "stderr").open("w") as errors:
+            self._process = subprocess.Popen(
+                network.on("client", self.program, *FLAGS, "--profile", self.folder / "profile", url),
+                stdout=subprocess.DEVNULL, stderr=errors,
+                env={**os.environ, "MOZ_CRASHREPORTER_DISABLE": "1", "MOZ_REMOTE_SETTINGS_DEVTOOLS": "0"})
         self._socket = self._connection()
         self._receive()
         session = self._call("WebDriver:NewSession")

@@ -1,11 +1,14 @@
 """How many connections a browser opens for a page: many pages one after the other in one network."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from helpers.captures import read_capture
 from helpers.connections import connections
 from helpers.testbed.clients.chromium import Chromium
 from helpers.testbed.clients.firefox import Firefox
+from helpers.testbed.experiments.pages import Counts
 from helpers.testbed.hosts import network
 from helpers.testbed.running.recording import WORKSHOP, Unclean, prepare_workshop, write_table
 from helpers.testbed.servers import nginx
@@ -13,15 +16,16 @@ from helpers.testbed.servers.page import write_page
 from helpers.testbed.witnesses import dumpcap
 
 COLUMNS = ("browser", "start", "images", "repeat", "connections", "used", "flushed")
-SOCKET_COLUMNS = ("browser", "start", "images", "repeat", "client_port", "opened", "closed", "opened_for", "close_reason")
+SOCKET_COLUMNS = ("browser", "start", "images", "repeat", "client_port", "opened", "closed", "opened_for",
+                  "close_reason")
 FLUSH = "Cert verifier changed"
 FIRST_PORT = 8001
 WATCHED = 2.5
 HEADERS = 128
 
 
-def record(counts, folder, say):
-    """Write `<name>.csv` into `folder`: a row per page that was opened; and `browser-sockets.csv`, Chromium's own account.
+def record(counts: Counts, folder: Path, say: Callable[[str], None]) -> None:
+    """Write `<name>.csv` into `folder`: a row per page that was opened; and `browser-sockets.csv`, from Chromium's log.
 
     Each is opened on a port of its own, so that no earlier connection can be used. `used` connections carried a
     request; `flushed` ones Chromium closed itself, unused, because it had only just set itself up (empty: not known).
@@ -69,10 +73,7 @@ def _open_pages(way, ports, server, say):
 
 def _browser(way, label, *url):
     folder = WORKSHOP / "-".join((*way, str(label)))
-    if way[0] == "firefox":
-        browser = Firefox(folder)
-    else:
-        browser = Chromium(folder, incognito=way[1] == "incognito")
+    browser = Firefox(folder) if way[0] == "firefox" else Chromium(folder, incognito=way[1] == "incognito")
     browser.start(*url)
     return browser
 
@@ -102,7 +103,7 @@ def _write(folder, counts, ports, server, sockets):
 
 
 def _lived(socket, same_page):
-    """A socket's row: its port, when it was opened and closed (s since the page's first socket), what for, and why closed."""
+    """A socket's row: its port, when it opened and closed (s since the page's first socket), what for, why closed."""
     begun = min(other["opened"] for other in same_page)
     closed = "" if socket["closed"] is None else f"{socket['closed'] - begun:.3f}"
     opened_for = "preconnect" if socket["opened_for"] == "preconnect" else "request"

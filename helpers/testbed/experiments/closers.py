@@ -3,12 +3,16 @@
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from helpers.captures import read_capture
+import pandas as pd
+
+from helpers.captures import Capture, read_capture
 from helpers.connections import HOSTS, connections
 from helpers.exchanges import exchanges
-from helpers.testbed.experiments.closer_cells import FRAMINGS, PATIENCE, SERVERS
+from helpers.testbed.experiments.closer_cells import FRAMINGS, PATIENCE, SERVERS, Cell, Closers
 from helpers.testbed.hosts import network
 from helpers.testbed.hosts.wire import Courier, Wire
 from helpers.testbed.running.recording import AFTER, WORKSHOP, Unclean, prepare_workshop
@@ -28,7 +32,7 @@ FIRST_PORT = 8001
 SETTLED_AFTER = 10
 
 
-def record(task, folder, say):
+def record(task: Closers, folder: Path, say: Callable[[str], None]) -> None:
     """Record the cells of `task`; write what packets and kernel say of each connection into a table.
 
     Each cell has a server port of its own, so no TIME_WAIT of one can disturb another. On a long wire, too,
@@ -51,7 +55,7 @@ def record(task, folder, say):
     rows.to_csv(folder / f"{task.name}.csv", index=False, lineterminator="\n")
 
 
-def start_servers(ports):
+def start_servers(ports: dict[int, Cell]) -> dict[str, nginx.Nginx | Server]:
     """Start the servers of `ports` (a cell by port); return them by kind."""
     kinds = {kind: [port for port, cell in ports.items() if cell.server == kind] for kind in SERVERS}
     (root := WORKSHOP / "root").mkdir()
@@ -68,7 +72,7 @@ def _directives(cell):
     return "; ".join([str(PATIENCE), *(f"{name} {value}" for name, value in NGINX[cell.framing].items())])
 
 
-def settings(cell):
+def settings(cell: Cell) -> dict:
     """The settings of the server of `cell`."""
     if cell.server == "nginx":
         return {"keepalive_timeout": PATIENCE, **NGINX[cell.framing]}
@@ -76,15 +80,17 @@ def settings(cell):
     return {"protocol_version": version, "timeout": PATIENCE}
 
 
-def url(cell, port):
+def url(cell: Cell, port: int) -> str:
+    """The URL on which the server of `cell` listens at `port`; its path names the framing."""
     return f"http://{network.ADDRESSES['server']}{'' if port == 80 else f':{port}'}/{cell.framing}"
 
 
-def flags(cell):
+def flags(cell: Cell) -> tuple[str, ...]:
+    """The options that make the client of `cell` speak its version."""
     return (AB if cell.client == "ab" else CURL)[cell.version]
 
 
-def exchange(cell, port, times=1):
+def exchange(cell: Cell, port: int, times: int = 1) -> None:
     """One client that asks `times` times, waiting longer than the server in between.
 
     Raises `OSError` where it doesn't bring the whole body with status 200.
@@ -98,7 +104,7 @@ def exchange(cell, port, times=1):
         raise OSError(f"{cell} got no good answer: {(done.stderr or done.stdout).decode()}")
 
 
-def make_exchanges(cell, port, number):
+def make_exchanges(cell: Cell, port: int, number: int) -> None:
     """Make `number` exchanges, one by one; all at once where the first had to wait for the server."""
     begun = time.monotonic()
     exchange(cell, port)
@@ -107,7 +113,7 @@ def make_exchanges(cell, port, number):
         list(pool.map(exchange, [cell] * (number - 1), [port] * (number - 1)))
 
 
-def time_waits(host, port):
+def time_waits(host: str, port: int) -> set[tuple[str, str]]:
     """The sockets (client, server) of `port` that `ss` lists on `host`, once all of them are in TIME_WAIT."""
     server, until = f"{network.ADDRESSES['server']}:{port}", time.monotonic() + SETTLED_AFTER
     while True:
@@ -119,7 +125,7 @@ def time_waits(host, port):
         time.sleep(0.1)
 
 
-def table(capture, ports, listed):
+def table(capture: Capture, ports: dict[int, Cell], listed: dict[str, set[tuple[str, str]]]) -> pd.DataFrame:
     """One row per connection of `capture`, in order of cell: `COLUMNS`.
 
     `ports`: the cell by server port. `listed`: by host, the (client, server) that `ss` had in TIME_WAIT.

@@ -94,7 +94,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Range:
-    """So many `connections`, open at once, from a client with `ports`; `bound`: it calls bind() with port 0 before connect()."""
+    """So many `connections`, open at once, from a client with `ports`.
+
+    `bound`: it calls bind() with port 0 before connect().
+    """
 
     ports: tuple[int, int]
     bound: bool = False
@@ -152,7 +155,10 @@ class FinWait2:
 
 @dataclass(frozen=True)
 class Unread:
-    """`repeats` uploads to a `server` that refuses them: `nginx, lingering_close on|off|always`, or `raw, all|unread`."""
+    """`repeats` uploads to a `server` that refuses them.
+
+    `server`: `nginx, lingering_close on`, `off` or `always`; or `raw, all` or `unread`.
+    """
 
     server: str
     repeats: int = 20
@@ -186,12 +192,13 @@ LOAD = Cost(
 BUCKETS = Cost(
     "buckets", "A client with 100 ports whose kernel keeps fewer TIME_WAITs: tcp_max_tw_buckets",
     PORTS.columns,
-    (tuple(Ports(f"tcp_max_tw_buckets {buckets}", {"tcp_tw_reuse": 0, "tcp_max_tw_buckets": buckets}, rate=50, seconds=10)
-           for buckets in (131_072, 100, 50)),))
+    (tuple(Ports(f"tcp_max_tw_buckets {buckets}", {"tcp_tw_reuse": 0, "tcp_max_tw_buckets": buckets},
+                 rate=50, seconds=10) for buckets in (131_072, 100, 50)),))
 RANGE = Cost(
     "range", "The ports that a client gets: ranges with an even and an odd low end, connect() and bind()",
     ("low", "high", "how", "nth", "port"),
-    (tuple(Range(ports, bound) for bound in (False, True) for ports in ((40000, 40399), (40001, 40400), (32768, 60999))),))
+    (tuple(Range(ports, bound) for bound in (False, True)
+           for ports in ((40000, 40399), (40001, 40400), (32768, 60999))),))
 BIND = Cost(
     "bind", "bind() before connect(), while the port's last connection is in TIME_WAIT",
     ("way", "to", "reuse_before", "reuse_after", "time_wait_client", "bind_error", "connect_error"),

@@ -3,9 +3,11 @@
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from helpers.testbed.experiments.costs import FinWait2
 from helpers.testbed.experiments.timers import ask, read_to_end
 from helpers.testbed.hosts import network
 from helpers.testbed.running.recording import prepare_workshop
@@ -16,7 +18,7 @@ SUMMARY = re.compile(r"estab (\d+), closed \d+, orphaned (\d+), timewait (\d+)")
 LOOK = "ss -s; echo; cat /proc/net/sockstat; echo; ss -Htan"
 
 
-def record(part, folder: Path, say) -> None:
+def record(part: FinWait2, folder: Path, say: Callable[[str], None]) -> None:
     """Record what the server says at each of `part.looks` (seconds after it closed), the clients staying silent."""
     network.build()
     prepare_workshop()

@@ -110,11 +110,12 @@ PROTECTION = Protection(
 NUMBERS, STAMPS = ("lower", "higher"), ("no time stamp", "an older time stamp", "a newer time stamp")
 NEW_SYN = Protection(
     "new-syn", "A new SYN into a server's TIME_WAIT, as from another host behind the same NAT",
-    "The server closes seven connections, whose clients answer at once. Into six of its TIME_WAITs scapy then sends a SYN "
-    "from the same address and port, below the client's TCP: its sequence number lower or higher than the old "
+    "The server closes seven connections, whose clients answer at once. Into six of its TIME_WAITs scapy then sends a "
+    "SYN from the same address and port, below the client's TCP: its sequence number lower or higher than the old "
     "connection's, without a time stamp, with an older or with a newer one. The client's kernel, which has no such "
     "connection, may reset what the SYN brings about, as the other host would.",
-    witnesses=("server",), packets=tuple((f"SYN, {number} number, {stamp}", True) for number in NUMBERS for stamp in STAMPS))
+    witnesses=("server",), packets=tuple(
+        (f"SYN, {number} number, {stamp}", True) for number in NUMBERS for stamp in STAMPS))
 LOST_ACKS = (
     LostAck(
         "lost-last-ack", "The last ACK is lost: TIME_WAIT answers the FIN that comes again",

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from helpers.testbed.experiments.costs import Bind, Range
 from helpers.testbed.hosts import network
 from helpers.testbed.running.side_by_side import kernels, time_waits, write_account
 
@@ -16,7 +18,7 @@ IP_BIND_ADDRESS_NO_PORT = 24
 SETTLED_AFTER = 0.2
 
 
-def record(part, folder: Path, say) -> None:
+def record(part: Range | Bind, folder: Path, say: Callable[[str], None]) -> None:
     """Record one part: the ports of many connections, or what bind() and connect() say to a second socket."""
     network.build()
     low, high = part.ports
@@ -36,7 +38,7 @@ def start_server() -> subprocess.Popen:
     return server
 
 
-def many(part) -> list[tuple]:
+def many(part: Range) -> list[tuple]:
     """A row for each of `part.connections`, all open at once: the range, how, which one, and its port."""
     kept, rows = [], []
     for number in range(1, part.connections + 1):
@@ -51,7 +53,7 @@ def many(part) -> list[tuple]:
     return rows
 
 
-def second(part) -> tuple:
+def second(part: Bind) -> tuple:
     """The row of `part`: after one connection that the client closed, what a second socket was told."""
     with made(part, part.reuse_before) as connection:
         connection.connect((network.ADDRESSES["server"], SERVER_PORTS[0]))
@@ -67,7 +69,7 @@ def second(part) -> tuple:
     return part.way, part.to, part.reuse_before, part.reuse_after, waiting, errors["bind"], errors["connect"]
 
 
-def made(part, reuse: bool) -> socket.socket:
+def made(part: Bind, reuse: bool) -> socket.socket:
     """A socket, bound in the way of `part`: to the range's one port, to an address alone, or not at all."""
     connection = socket.socket()
     connection.settimeout(5)

@@ -2,8 +2,11 @@
 
 import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from helpers.captures import ACK, FIN
+from helpers.testbed.experiments.lifetimes import LostAck
 from helpers.testbed.experiments.timers import ask, read_to_end
 from helpers.testbed.hosts.wire import DROP, Wire
 from helpers.testbed.running import scenario
@@ -31,7 +34,7 @@ class Losses:
         return None
 
 
-def record(task, folder, say):
+def record(task: LostAck, folder: Path, say: Callable[[str], None]) -> None:
     """Record `task` (a `LostAck`) into `folder`."""
     fate = Losses(enumerate(task.losses, FIRST_PORT))
 

@@ -3,9 +3,11 @@
 import re
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from helpers.testbed.experiments.costs import Memory
 from helpers.testbed.hosts import network
 from helpers.testbed.running import load
 from helpers.testbed.running.side_by_side import kernels, time_waits, write_account
@@ -16,7 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
 SLABS = "tw_sock_TCP", "TCP"
 
 
-def record(part, folder, say):
+def record(part: Memory, folder: Path, say: Callable[[str], None]) -> None:
     """Record what is used before, and with what the connections of `part` leave."""
     idle = part.state == "ESTABLISHED"
     process = load.serve({80: PATIENCE if idle else 0})
@@ -29,7 +31,7 @@ def record(part, folder, say):
     write_account(folder, {**asdict(part), "without": without, "with": with_them, **kernels()})
 
 
-def keep():
+def keep() -> socket.socket:
     """A connection after one request, kept."""
     connection = socket.create_connection((network.ADDRESSES["server"], 80), 5)
     connection.sendall(REQUEST)
@@ -38,7 +40,7 @@ def keep():
     return connection
 
 
-def used(process):
+def used(process: Path) -> dict:
     """What nginx's `process` and the kernel use, and how many connections the server has."""
     time.sleep(SETTLED_AFTER)
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
@@ -49,12 +51,12 @@ def used(process):
             "kernel_slab": kernel_slab(), "slabs": slabs()}
 
 
-def kernel_slab():
+def kernel_slab() -> int:
     """Bytes in all slabs of the kernel, for both ends and everything else."""
     return int(re.search(r"Slab: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
 
 
-def slabs():
+def slabs() -> dict[str, dict] | None:
     """Objects in use and bytes of one, by slab, for both ends; None where the kernel doesn't tell."""
     try:
         lines = Path("/proc/slabinfo").read_text().splitlines()

@@ -7,8 +7,11 @@ line of A; TCP sends it again, and A ends with nothing missing. Then the wire le
 import socket
 import struct
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from helpers.captures import SYN
+from helpers.testbed.experiments.lifetimes import OldDuplicate
 from helpers.testbed.hosts import network
 from helpers.testbed.hosts.wire import HOLD, Wire
 from helpers.testbed.running import recording, scenario
@@ -36,6 +39,7 @@ class OldSegment:
         if segment.payload == padded(f"visit A, line {LINES}") and segment.sport not in self._known:
             self._known.add(segment.sport)
             return HOLD
+        return None
 
 
 class Play:
@@ -124,7 +128,7 @@ def _connect(port, initial=None):
     return connection
 
 
-def record(task, folder, say):
+def record(task: OldDuplicate, folder: Path, say: Callable[[str], None]) -> None:
     """Record `task` (an `OldDuplicate`) into `folder`."""
     wire, sent = Wire(task.delay, OldSegment()), []
 

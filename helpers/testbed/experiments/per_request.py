@@ -1,7 +1,10 @@
 """The bill of many requests: handshakes, TIME_WAITs, requests a second."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
+from helpers.testbed.experiments.costs import Bill
 from helpers.testbed.hosts import network
 from helpers.testbed.running import load
 from helpers.testbed.running.side_by_side import kernels, time_waits, write_account
@@ -12,7 +15,7 @@ OURS = {"TcpActiveOpens": "opened", "TcpPassiveOpens": "accepted", "TcpExtTW": "
         "TcpExtTCPTimeWaitOverflow": "overflow"}
 
 
-def record(part, folder, say):
+def record(part: Bill, folder: Path, say: Callable[[str], None]) -> None:
     """Record one run of ab: what it reports, and both kernels' counters and TIME_WAITs at its end."""
     load.serve({80: KEEPALIVE_TIMEOUT[part.connections]})
     if part.buckets is not None:

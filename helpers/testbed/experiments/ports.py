@@ -1,7 +1,7 @@
 """What TIME_WAIT blocks: a client with few ports makes attempts steadily, of which some fail.
 
-`python -m helpers.testbed.experiments.ports CLOSER` is the server, until ended: it answers a byte with a byte on each of
-`SERVER_PORTS`; where `CLOSER` is `server`, it then closes first.
+`python -m helpers.testbed.experiments.ports CLOSER` is the server, until ended: it answers a byte with a byte on
+each of `SERVER_PORTS`; where `CLOSER` is `server`, it then closes first.
 """
 
 import errno
@@ -12,8 +12,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
+from helpers.testbed.experiments.costs import Ports
 from helpers.testbed.hosts import network
 from helpers.testbed.running.side_by_side import kernels, time_waits, write_account
 
@@ -24,7 +27,7 @@ IP_BIND_ADDRESS_NO_PORT = 24
 RESET = struct.pack("ii", 1, 0)
 
 
-def record(part, folder, say):
+def record(part: Ports, folder: Path, say: Callable[[str], None]) -> None:
     """Record one setting: a row per tenth of a second, once a second with the TIME_WAITs at both ends."""
     network.build()
     low, high = part.ports
@@ -36,7 +39,7 @@ def record(part, folder, say):
     write_account(folder, {**asdict(part), **kernels()}, table(part, outcomes, sampled))
 
 
-def start_server(closer):
+def start_server(closer: str) -> subprocess.Popen:
     """The server, started and listening."""
     server = subprocess.Popen(
         network.on("server", sys.executable, "-m", "helpers.testbed.experiments.ports", closer), stdout=subprocess.PIPE)
@@ -45,7 +48,7 @@ def start_server(closer):
     return server
 
 
-def make_attempts(part):
+def make_attempts(part: Ports) -> tuple[Counter, dict[int, list[int]]]:
     """How often what came of an attempt, by tenth of a second: an error's name, or None; and `sample`'s."""
     outcomes, sampled, begun = Counter(), {}, time.monotonic()
     sampler = threading.Thread(target=sample, args=(begun, part.seconds, sampled), daemon=True)
@@ -58,14 +61,14 @@ def make_attempts(part):
     return outcomes, sampled
 
 
-def sample(begun, seconds, sampled):
+def sample(begun: float, seconds: int, sampled: dict[int, list[int]]) -> None:
     """Count the TIME_WAITs at both ends into `sampled`, by second since `begun`."""
     for second in range(1, seconds):
         time.sleep(max(0, begun + second - time.monotonic()))
         sampled[second] = [time_waits(host) for host in network.ADDRESSES]
 
 
-def attempt(part, changed):
+def attempt(part: Ports, changed: bool) -> str | None:
     """One connection, from its beginning to its end; the name of the error that prevented it, or None."""
     port = SERVER_PORTS[changed and part.then == "port"]
     try:
@@ -86,7 +89,7 @@ def attempt(part, changed):
         return errno.errorcode.get(why.errno, "timed out")
 
 
-def table(part, outcomes, sampled):
+def table(part: Ports, outcomes: Counter, sampled: dict[int, list[int]]) -> Iterator[tuple]:
     """The rows of the table: `costs.PORTS.columns`."""
     for bucket in range(round(part.seconds / BUCKET)):
         found = {error: number for (when, error), number in outcomes.items() if when == bucket}
@@ -97,7 +100,7 @@ def table(part, outcomes, sampled):
                " ".join(sorted(found)), *waits)
 
 
-def serve(listener, closer):
+def serve(listener: socket.socket, closer: str) -> None:
     """Serve one connection after the other, for ever."""
     while True:
         connection = listener.accept()[0]
@@ -110,7 +113,8 @@ def serve(listener, closer):
                 pass
 
 
-def main(closer):
+def main(closer: str) -> None:
+    """Serve on each of `SERVER_PORTS` until ended; say `listening` once that is so."""
     listeners = [socket.create_server(("", port), backlog=128) for port in SERVER_PORTS]
     for listener in listeners:
         threading.Thread(target=serve, args=(listener, closer)).start()

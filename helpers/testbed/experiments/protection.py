@@ -7,7 +7,9 @@ which has no such connection any more: it answers as it would, or is kept silent
 
 import socket
 import time
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,6 +17,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from helpers.captures import read_capture
+from helpers.testbed.experiments.lifetimes import Protection
 from helpers.testbed.experiments.timers import ask, read_to_end
 from helpers.testbed.hosts import network
 from helpers.testbed.running import scenario
@@ -73,7 +76,7 @@ PACKETS = {
     "SYN, higher number, a newer time stamp": lambda it: it.syn(FAR, 10_000)}
 
 
-def record(task, folder, say):
+def record(task: Protection, folder: Path, say: Callable[[str], None]) -> None:
     """Record `task` (a `Protection`) into `folder`."""
     account = []
     say("started")

@@ -5,9 +5,12 @@ import re
 import subprocess
 import time
 from collections import Counter
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
+from helpers.testbed.experiments.upstreams import Proxy, Upstream
 from helpers.testbed.hosts import network
 from helpers.testbed.running.recording import WORKSHOP, prepare_workshop, write_json, write_table
 from helpers.testbed.servers import nginx
@@ -44,7 +47,7 @@ class ProxyNginx(nginx.Nginx):
         return "\n".join(blocks(port, upstream) for port, upstream in sites.items())
 
 
-def record(task, folder, say):
+def record(task: Proxy, folder: Path, say: Callable[[str], None]) -> None:
     """Record `task`: a table, and beside it what a reader of the table needs to know.
 
     Each row has a port of its own at the proxy and at the server, so no TIME_WAIT of one can disturb another.
@@ -71,7 +74,7 @@ def record(task, folder, say):
     write_json(folder / f"{task.name}.json", about(task, begun, settings, closings))
 
 
-def cables():
+def cables() -> None:
     """A third host, `proxy`, between client and server: one cable to each, and no way past it."""
     subprocess.run(["ip", "netns", "add", "proxy"], check=True)
     network.run("proxy", "sysctl", "-qe", "net.ipv6.conf.all.disable_ipv6=1",
@@ -84,14 +87,14 @@ def cables():
         network.run("proxy", "ip", "link", "set", link, "up")
 
 
-def start_server(patience):
+def start_server(patience: dict[int, int]) -> nginx.Nginx:
     """nginx as the upstream; `patience`: by port, its `keepalive_timeout`."""
     (root := WORKSHOP / "root").mkdir()
     (root / "index.html").write_bytes(BODY)
     return nginx.Nginx(WORKSHOP / "nginx", {port: (root, seconds) for port, seconds in patience.items()})
 
 
-def blocks(port, upstream):
+def blocks(port: int, upstream: Upstream) -> str:
     """What nginx's configuration at the proxy says of `upstream`."""
     pool = [f"keepalive {upstream.pool};"] if upstream.pool else []
     behind = [f"server {network.ADDRESSES['server']}:{port};", *pool]
@@ -99,7 +102,7 @@ def blocks(port, upstream):
         [f"proxy_pass http://upstream{port};", *upstream.directives]))
 
 
-def measure(port, task):
+def measure(port: int, task: Proxy) -> dict:
     """What the requests of `task` to `port` of the proxy leave behind at the three hosts: a part of a row."""
     opened = active_opens()
     per_second = make_requests(port, task)
@@ -109,7 +112,7 @@ def measure(port, task):
             "idle": left["proxy_to_upstream", "ESTABLISHED"], "requests_per_second": per_second}
 
 
-def drop_time_waits(buckets):
+def drop_time_waits(buckets: int | None) -> None:
     """Wait until the proxy has no TIME_WAIT left where their number is limited: the limit is one for all ports."""
     until = time.monotonic() + 70
     while buckets and any(state == "TIME_WAIT" for _, _, state in network.sockets("proxy")):
@@ -118,7 +121,8 @@ def drop_time_waits(buckets):
         time.sleep(SETTLED)
 
 
-def table(rows, measured, server, proxy, columns):
+def table(rows: dict[int, tuple], measured: dict[int, dict], server: nginx.Nginx, proxy: nginx.Nginx,
+          columns: tuple[str, ...]) -> Iterator[list]:
     """One row for each of `rows`: what was `measured`, and what the logs of both nginx say."""
     answers = Counter((int(row["server_port"]), row["status"]) for row in proxy.requests())
     served = {(int(row["server_port"]), row["connection"]) for row in server.requests()}
@@ -133,7 +137,7 @@ def table(rows, measured, server, proxy, columns):
         yield [row[name] for name in columns]
 
 
-def make_requests(port, task):
+def make_requests(port: int, task: Proxy) -> int:
     """Make the requests of `task` with ab, keeping connections, to `port` of the proxy; how many a second."""
     done = subprocess.run(
         ["ab", "-q", "-k", "-n", str(task.requests), "-c", str(task.concurrency), f"http://{FRONT}:{port}/"],
@@ -144,7 +148,7 @@ def make_requests(port, task):
     return round(float(per_second[1]))
 
 
-def ends(port):
+def ends(port: int) -> Counter:
     """How many sockets of `port` there are now, by which of `ENDS` they are, and state."""
     front, back = f"{FRONT}:{port}", f"{network.ADDRESSES['server']}:{port}"
     found = Counter()
@@ -157,7 +161,7 @@ def ends(port):
     return found
 
 
-def settle(port):
+def settle(port: int) -> Counter:
     """What `ends` says once it has said so twice, with none closing."""
     before, until = None, time.monotonic() + SETTLED_AFTER
     while (now := ends(port)) != before or {state for _, state in now} - {"TIME_WAIT", "ESTABLISHED"}:
@@ -168,7 +172,7 @@ def settle(port):
     return now
 
 
-def watch_idle(idle, task, say):
+def watch_idle(idle: dict[int, int], task: Proxy, say: Callable[[str], None]) -> list[dict]:
     """Who closes the idle connections of a pool, and when. `idle`: the upstream's patience by port."""
     left = {}
     for port in idle:
@@ -192,24 +196,24 @@ def _closing(port, patience, since, connections, say):
             "time_wait_upstream": now["upstream", "TIME_WAIT"]}
 
 
-def active_opens():
+def active_opens() -> int:
     """How many connections the proxy's kernel has opened so far."""
     names, values = [line.split() for line in network.run("proxy", "cat", "/proc/net/snmp").splitlines()
                      if line.startswith("Tcp:")]
     return int(dict(zip(names, values))["ActiveOpens"])
 
 
-def local_ports():
+def local_ports() -> int:
     """How many local ports the proxy has for connections that it opens."""
     low, high = map(int, network.kernel_settings("proxy")["ip_local_port_range"].split())
     return high - low + 1
 
 
-def about(task, begun, settings, closings):
+def about(task: Proxy, begun: float, settings: dict, closings: list[dict]) -> dict:
     """What `proxy.json` says: what was done and with what, and who closes what lies idle in a pool."""
     return {
         "name": task.name, "title": task.title,
-        "recorded": datetime.fromtimestamp(begun, timezone.utc).isoformat(timespec="seconds"),
+        "recorded": datetime.fromtimestamp(begun, UTC).isoformat(timespec="seconds"),
         "requests": task.requests, "concurrency": task.concurrency,
         "client": {"program": "ab", "flags": ["-k"]},
         "addresses": network.ADDRESSES | {"proxy": [FRONT, BACK]},
@@ -224,6 +228,6 @@ def about(task, begun, settings, closings):
                      "ss": network.run("client", "ss", "-V").split()[-1].removeprefix("iproute2-")}}
 
 
-def ab_version():
+def ab_version() -> str:
     """ab's version, such as `2.3`."""
     return subprocess.run(["ab", "-V"], capture_output=True, text=True).stdout.split("Version ")[1].split()[0]

@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
+from helpers.testbed.experiments.costs import Rebind
 from helpers.testbed.hosts import network
 from helpers.testbed.running.side_by_side import kernels, time_waits, write_account
 
@@ -20,7 +23,7 @@ PERIOD = 0.05
 SETTLED_AFTER = 0.2
 
 
-def record(part, folder, say):
+def record(part: Rebind, folder: Path, say: Callable[[str], None]) -> None:
     """Record one restart: a row with the TIME_WAITs at the server and the seconds until bind() succeeded."""
     network.build()
     command = network.on("server", sys.executable, "-m", "helpers.testbed.experiments.rebind", part.closer,
@@ -37,7 +40,8 @@ def record(part, folder, say):
     write_account(folder, {**asdict(part), **kernels()}, [row])
 
 
-def main(closer, reuse_before, reuse_after, patience):
+def main(closer: str, reuse_before: str, reuse_after: str, patience: str) -> None:
+    """Be one server after the other; print what `attempts` says of the second."""
     with bound(int(reuse_before)) as listener:
         listener.listen()
         print("listening", flush=True)
@@ -49,7 +53,7 @@ def main(closer, reuse_before, reuse_after, patience):
     print(json.dumps(attempts(int(reuse_after), float(patience))), flush=True)
 
 
-def bound(reuse):
+def bound(reuse: int) -> socket.socket:
     """A socket that has `PORT`, where the kernel gives it."""
     listener = socket.socket()
     try:
@@ -61,7 +65,7 @@ def bound(reuse):
     return listener
 
 
-def attempts(reuse, patience):
+def attempts(reuse: int, patience: float) -> tuple[int, str, float | None]:
     """How many bind() it took, the first one's error, and the seconds until one succeeded (None: none)."""
     begun, error = time.monotonic(), ""
     for number in range(1, round(patience / PERIOD) + 1):

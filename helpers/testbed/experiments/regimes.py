@@ -3,9 +3,12 @@
 import re
 import subprocess
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 from helpers.connections import HOSTS
+from helpers.testbed.experiments.closer_cells import Regime
 from helpers.testbed.experiments.closers import exchange, flags, settings, start_servers, time_waits, url
 from helpers.testbed.hosts import network
 from helpers.testbed.running import recording
@@ -17,7 +20,7 @@ SPACING = 0.5
 MOST_EXTRA = 100
 
 
-def record(regime, folder, say):
+def record(regime: Regime, folder: Path, say: Callable[[str], None]) -> None:
     """Record `regime` into `folder`, from the first frame to the last socket."""
     network.build()
     recording.prepare_workshop()
@@ -58,7 +61,7 @@ def _visits(regime, port):
     raise recording.Unclean(f"{MOST_EXTRA} more connections, and not all of {', '.join(regime.closers)} seen")
 
 
-def version(program):
+def version(program: str) -> str:
     """The version of curl or ab, such as `7.88.1`."""
     said = subprocess.run([program, "-V"], capture_output=True, text=True).stdout
     return re.search(r"\d+\.\d[.\d]*", said)[0]

@@ -3,8 +3,11 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
+from helpers.testbed.experiments.costs import Series
 from helpers.testbed.experiments.ports import IP_BIND_ADDRESS_NO_PORT, sample
 from helpers.testbed.hosts import network
 from helpers.testbed.running import load
@@ -14,7 +17,7 @@ FIRST_ADDRESS = 11
 REQUEST = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
 
 
-def record(part, folder, say):
+def record(part: Series, folder: Path, say: Callable[[str], None]) -> None:
     """Record one rate: a row per second with what had been made, and the TIME_WAITs at both ends."""
     load.serve({80: 0})
     addresses = [f"10.77.0.{FIRST_ADDRESS + number}" for number in range(part.addresses)]
@@ -27,7 +30,7 @@ def record(part, folder, say):
     write_account(folder, {**asdict(part), **counters, **kernels()}, rows)
 
 
-def make_connections(part, addresses):
+def make_connections(part: Series, addresses: list[str]) -> tuple[dict[int, tuple[int, int]], dict[int, list[int]]]:
     """By second: how many connections had succeeded and failed by then; and what `sample` counted."""
     made, sampled, succeeded, begun = {}, {}, 0, time.monotonic()
     sampler = threading.Thread(target=sample, args=(begun, part.seconds, sampled), daemon=True)
@@ -40,7 +43,7 @@ def make_connections(part, addresses):
     return made, sampled
 
 
-def answered(address):
+def answered(address: str) -> bool:
     """Whether a request on a connection of its own, from `address`, was answered; the server closes first."""
     try:
         with socket.socket() as connection:

@@ -2,8 +2,11 @@
 
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from helpers.testbed.experiments.lifetimes import Timers
 from helpers.testbed.hosts import network
 from helpers.testbed.running import scenario
 
@@ -12,7 +15,7 @@ TOO_LATE = 4
 REQUEST = b"GET / HTTP/1.1\r\nHost: 10.77.0.2\r\n\r\n"
 
 
-def record(task, folder, say):
+def record(task: Timers, folder: Path, say: Callable[[str], None]) -> None:
     """Record `task` (a `Timers`) into `folder`."""
     forgotten = task.kernel["server"]["tcp_fin_timeout"] + TOO_LATE
     waits = (*task.answers, *[forgotten] * task.late)
@@ -38,7 +41,7 @@ def _client(number, wait, timeline):
         timeline.note(f"port {port}: the client closes after {wait:g} s")
 
 
-def ask(port=0):
+def ask(port: int = 0) -> socket.socket:
     """A connection to the server, from `port` of the client (0: any), on which the page was asked for."""
     connection = socket.create_connection((network.ADDRESSES["server"], 80), 10, ("", port))
     connection.settimeout(None)
@@ -46,6 +49,6 @@ def ask(port=0):
     return connection
 
 
-def read_to_end(connection):
+def read_to_end(connection: socket.socket) -> bytes:
     """All that comes until the other end closes."""
     return b"".join(iter(lambda: connection.recv(65536), b""))

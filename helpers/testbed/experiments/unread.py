@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from helpers.captures import read_capture
 from helpers.connections import connections
+from helpers.testbed.experiments.costs import Unread
 from helpers.testbed.hosts import network
 from helpers.testbed.running.recording import WORKSHOP, Unclean, prepare_workshop
 from helpers.testbed.running.side_by_side import kernels, write_account
@@ -35,13 +37,13 @@ SETTLED_AFTER, PATIENCE = 0.3, 5
 
 
 class Passing(nginx.Nginx):
-    """nginx that passes an upload on as it comes, to a server that answers at once; `sites`: its `lingering_close`."""
+    """nginx that passes an upload on as it comes; `sites`: its `lingering_close` by port."""
 
     def _blocks(self, sites):
         return "\n".join(SITE.format(port=port, behind=BEHIND, lingering=each) for port, each in sites.items())
 
 
-def record(part, folder: Path, say) -> None:
+def record(part: Unread, folder: Path, say: Callable[[str], None]) -> None:
     """Record `part.repeats` uploads that the server refuses: a row each, from the packets and from the client."""
     network.build()
     prepare_workshop()
@@ -49,7 +51,8 @@ def record(part, folder: Path, say) -> None:
     capture = dumpcap.Dumpcap(WORKSHOP / "capture.pcapng", snaplen=128)
     said = [upload() for _ in range(part.repeats)]
     time.sleep(SETTLED_AFTER)
-    waiting = {(host, *socks[:2]) for host in network.ADDRESSES for socks in network.sockets(host) if socks[2] == "TIME_WAIT"}
+    waiting = {(host, local, peer) for host in network.ADDRESSES
+               for local, peer, state in network.sockets(host) if state == "TIME_WAIT"}
     if capture.close()[1]:
         raise Unclean("dumpcap lost frames")
     for server in servers:
@@ -68,8 +71,8 @@ def start_servers(kind: str) -> list:
 
 def raw_server(port: int, how: str) -> subprocess.Popen:
     """The server of this module's `main`, started and listening."""
-    server = subprocess.Popen(network.on("server", sys.executable, "-m", "helpers.testbed.experiments.unread", port, how),
-                              stdout=subprocess.PIPE)
+    command = network.on("server", sys.executable, "-m", "helpers.testbed.experiments.unread", port, how)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE)
     if not server.stdout.readline():
         raise OSError("the raw server doesn't start")
     return server
@@ -95,7 +98,7 @@ def upload() -> tuple:
     return port, sent, status, error
 
 
-def table(part, said: list[tuple], waiting: set):
+def table(part: Unread, said: list[tuple], waiting: set) -> Iterator[tuple]:
     """The rows: `costs.UNREAD.columns`."""
     capture = read_capture(WORKSHOP / "capture.pcapng")
     found, segments = connections(capture).reset_index().set_index("client"), capture.segments
@@ -109,6 +112,7 @@ def table(part, said: list[tuple], waiting: set):
 
 
 def main(port: str, how: str) -> None:
+    """Listen on `port`, say so, and `refuse` each upload, until ended."""
     listener = socket.create_server(("", int(port)), backlog=128)
     print("listening", flush=True)
     while True:

@@ -4,9 +4,11 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from helpers.testbed.experiments.costs import Threads, Weight
 from helpers.testbed.experiments.ports import SERVER_PORTS, start_server
 from helpers.testbed.hosts import network
 from helpers.testbed.running.recording import WORKSHOP, prepare_workshop
@@ -20,13 +22,13 @@ SETTLED_AFTER = 1
 REQUEST = b"GET /content-length HTTP/1.1\r\nHost: server\r\n\r\n"
 
 
-def record(part, folder: Path, say) -> None:
+def record(part: Weight | Threads, folder: Path, say: Callable[[str], None]) -> None:
     """Record one part: a row per slab, or a row per server and number of idle connections."""
     rows = weighed(part) if part.kind == "ends" else held(part)
     write_account(folder, {**asdict(part), **kernels()}, rows)
 
 
-def weighed(part) -> list[tuple]:
+def weighed(part: Weight) -> list[tuple]:
     """By slab, its objects before and with so many TIME_WAITs at the end that `part.closer` names, and their size."""
     network.build()
     network.set_kernel("client", {"tcp_tw_reuse": 0})
@@ -65,7 +67,7 @@ def slabs() -> dict:
     return found
 
 
-def held(part) -> list[tuple]:
+def held(part: Threads) -> list[tuple]:
     """Processes and threads of the server with no connection, and with so many that had a request and lie idle."""
     network.build()
     prepare_workshop()

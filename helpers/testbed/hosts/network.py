@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 ADDRESSES = {"client": "10.77.0.1", "server": "10.77.0.2"}
@@ -17,7 +18,7 @@ KERNEL_SETTINGS = (
     "tcp_syncookies", "tcp_congestion_control")
 
 
-def build(connect=None):
+def build(connect: Callable[[], None] | None = None) -> None:
     """Make the hosts of `ADDRESSES` and the wire between them: a cable, or what `connect` puts there.
 
     The calling process must own its mount, PID and network namespaces (`unshare`); its network namespace
@@ -59,12 +60,12 @@ def _cable():
         run(host, "ethtool", "-K", INTERFACE, *(word for name in OFFLOADS for word in (name, "off")))
 
 
-def on(host, *command):
+def on(host: str, *command: object) -> list[str]:
     """The command line that runs `command` on `host`."""
     return ["ip", "netns", "exec", host, *map(str, command)]
 
 
-def run(host, *command):
+def run(host: str, *command: object) -> str:
     """Run `command` on `host` and return what it prints."""
     return _run(*on(host, *command))
 
@@ -77,12 +78,12 @@ def _run(*command):
     return done.stdout
 
 
-def udp_sockets(host):
+def udp_sockets(host: str) -> list[tuple[str, str, str]]:
     """The UDP sockets of `host` that aren't a server's: a list of (local, peer, state). A client's may have no peer."""
     return [row for row in parse_sockets(run(host, *UDP_SOCKETS)) if not row[0].endswith(":443")]
 
 
-def sockets(host):
+def sockets(host: str) -> list[tuple[str, str, str]]:
     """The TCP sockets of `host` that aren't listening: a list of (local, peer, state)."""
     return parse_sockets(run(host, *SOCKETS))
 
@@ -90,19 +91,19 @@ def sockets(host):
 RFC_NAMES = {"ESTAB": "ESTABLISHED", "SYN-RECV": "SYN_RECEIVED"}
 
 
-def parse_sockets(listing):
+def parse_sockets(listing: str) -> list[tuple[str, str, str]]:
     """(local, peer, state) of each line that `ss` printed; the states as RFC 9293 names them."""
     rows = (line.split() for line in listing.splitlines())
     return [(row[3], row[4], RFC_NAMES.get(row[0], row[0].replace("-", "_"))) for row in rows]
 
 
-def kernel_settings(host="client"):
+def kernel_settings(host: str = "client") -> dict[str, str | None]:
     """What `KERNEL_SETTINGS` are on `host`; None for one that this kernel hasn't."""
     said = run(host, "sysctl", "-e", *(f"net.ipv4.{name}" for name in KERNEL_SETTINGS))
     found = dict(line.removeprefix("net.ipv4.").split(" = ") for line in said.splitlines())
     return {name: " ".join(found[name].split()) if name in found else None for name in KERNEL_SETTINGS}
 
 
-def set_kernel(host, settings):
+def set_kernel(host: str, settings: dict) -> None:
     """Change `settings` (values by name, as in `KERNEL_SETTINGS`) on `host`."""
     run(host, "sysctl", "-qw", *(f"net.ipv4.{name}={value}" for name, value in settings.items()))

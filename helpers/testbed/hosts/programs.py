@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = {
@@ -18,12 +19,12 @@ class Unable(Exception):
     """Nothing can be recorded here; the message says in one line why, and what would help."""
 
 
-def search_path():
+def search_path() -> str:
     """The PATH on which the programs are looked for: an ordinary user's often lacks the `sbin` folders."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def unshare():
+def unshare() -> list[str]:
     """The command line that runs what follows it in namespaces of its own, of users too where need be."""
     return ["unshare", *(() if _may_do_anything() else ("--user", "--map-root-user")), *NAMESPACES]
 
@@ -34,7 +35,7 @@ def _may_do_anything():
     return bool(int(status["CapEff"], 16) >> CAP_SYS_ADMIN & 1)
 
 
-def check(more=()):
+def check(more: Iterable[str] = ()) -> None:
     """Raise `Unable` where a program (one of ours or of `more`) is missing, or the kernel refuses."""
     if not sys.platform.startswith("linux"):
         raise Unable("recording needs Linux; the recordings that come with the course can be read anywhere")

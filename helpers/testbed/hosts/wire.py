@@ -68,7 +68,7 @@ class Courier(multiprocessing.get_context("fork").Process):
         super().run()
 
 
-def segment(packet):
+def segment(packet: bytes) -> Segment:
     """The TCP segment in an IPv4 packet."""
     start = (packet[0] & 0x0F) * 4
     *ends, seq, ack, offset, flags = struct.unpack_from("!HHIIBB", packet, start)

@@ -23,7 +23,7 @@ class Busy(nginx.Nginx):
     connections = 8192
 
 
-def serve(keepalive_timeouts):
+def serve(keepalive_timeouts: dict[int, int]) -> Path:
     """Join the hosts and start nginx, alone on the server, with a `keepalive_timeout` for each port; its process."""
     network.build()
     prepare_workshop()
@@ -36,7 +36,7 @@ def serve(keepalive_timeouts):
     return Path("/proc") / (WORKSHOP / "nginx" / "nginx.pid").read_text().strip()
 
 
-def ask(requests, *options):
+def ask(requests: int, *options: str) -> dict[str, int | float]:
     """What ab reports of so many `requests`: `REPORTED`."""
     command = network.on("client", "ab", "-q", *options, "-n", requests, "-c", CONCURRENCY, URL)
     said = subprocess.run(command, capture_output=True, text=True)
@@ -46,7 +46,7 @@ def ask(requests, *options):
     return {name: int(value) if value.isdigit() else float(value) for name, value in found.items()}
 
 
-def counters(host):
+def counters(host: str) -> dict[str, int]:
     """The kernel's `COUNTERS` on `host`, since the host began."""
     said = network.run(host, "nstat", "-asz", *COUNTERS)
     return {name: int(value) for name, value, _ in map(str.split, said.splitlines()[1:])}

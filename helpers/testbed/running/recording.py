@@ -7,13 +7,14 @@ import platform
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.testbed.clients.chromium import Chromium
 from helpers.testbed.clients.firefox import Firefox
 from helpers.testbed.clients.replay import Replay
-from helpers.testbed.experiments.pages import Fetch
+from helpers.testbed.experiments.pages import Experiment, Fetch
 from helpers.testbed.hosts import network
 from helpers.testbed.servers import caddy, nginx
 from helpers.testbed.servers.certificates import NAME, Certificates
@@ -39,7 +40,7 @@ class Timeline(list):
         self.append({"time": round(time.time(), 6), "action": action})
 
 
-def record(experiment, folder, say):
+def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> None:
     """Record `experiment` into `folder`. `say`: called with a word whenever something has been reached."""
     network.build()
     prepare_workshop()
@@ -102,7 +103,7 @@ def _server(experiment, certificates):
     page, other = WORKSHOP / "page", (WORKSHOP / "other", 0)
     if experiment.protocol == "h3":
         return caddy.Caddy(WORKSHOP / "caddy", page, experiment.keepalive_timeout, certificates)
-    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" if experiment.streamed else ""
+    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" * experiment.streamed
     more = "".join(f"; {name} {value}" for name, value in experiment.directives)
     served = page, f"{experiment.keepalive_timeout}{slowly}{more}"
     if not certificates:
@@ -127,7 +128,7 @@ def _client(experiment, certificates):
     return client
 
 
-def url(experiment, port):
+def url(experiment: Experiment, port: int) -> str:
     """Where `port` of the server is, for the clients of `experiment`: by name where there is a certificate."""
     if experiment.encrypted:
         return f"https://{NAME}{'' if port == 443 else f':{port}'}/"
@@ -148,7 +149,7 @@ def _let_it_happen(experiment, client, timeline, say):
     time.sleep(AFTER)
 
 
-def prepare_workshop():
+def prepare_workshop() -> None:
     """The folder in memory for all that isn't kept; it vanishes with the namespaces."""
     for name in ("home", "tmp"):
         (WORKSHOP / name).mkdir(parents=True)
@@ -157,7 +158,8 @@ def prepare_workshop():
         os.environ.pop(name, None)
 
 
-def make_visits(experiment, client, timeline, say):
+def make_visits(experiment: Experiment, client: Chromium | Firefox | Replay, timeline: Timeline,
+                say: Callable[[str], None]) -> None:
     """Make the visits of `experiment` in time."""
     begun = time.monotonic()
     for number, visit in enumerate(experiment.visits):
@@ -171,7 +173,7 @@ def make_visits(experiment, client, timeline, say):
             say("loaded")
 
 
-def wait_for_last_socket(until):
+def wait_for_last_socket(until: float) -> None:
     """Return when neither host has a socket left; an error at UNIX time `until`."""
     while left := [(host, *row) for host in network.ADDRESSES
                    for row in (*network.sockets(host), *network.udp_sockets(host))]:
@@ -180,33 +182,34 @@ def wait_for_last_socket(until):
         time.sleep(0.5)
 
 
-def stays(sampled, kind="stays"):
+def stays(sampled: dict[str, dict], kind: str = "stays") -> list[tuple]:
     """The rows of `sockets.csv` (`kind` "udp": of `udp.csv`), from what was sampled by host."""
     rows = [(host, *stay) for host, result in sampled.items() for stay in result[kind]]
     rows.sort(key=lambda row: (row[4], row))
     return [(*row[:4], f"{row[4]:.6f}", f"{row[5]:.6f}") for row in rows]
 
 
-def write_table(file, columns, rows):
+def write_table(file: Path, columns: Iterable[str], rows: Iterable) -> None:
     """Write `rows` under `columns` as CSV."""
-    with open(file, "w", newline="", encoding="utf-8") as opened:
+    with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerows([columns, *rows])
 
 
-def write_json(file, content):
+def write_json(file: Path, content: object) -> None:
     """Write `content` as JSON that people can read."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def about(experiment, client, page, sampled, timeline, frames):
+def about(experiment: Experiment, client: Chromium | Firefox | Replay, page: dict[str, int],
+          sampled: dict[str, dict], timeline: Timeline, frames: int) -> dict:
     """What `experiment.json` says of an experiment with nginx."""
     images = {name: size for name, size in page.items() if name.startswith("image")}
     protocol = getattr(experiment, "protocol", "http")
     return {
         "name": experiment.name, "title": experiment.title,
         "article": experiment.article, "about": experiment.about,
-        "recorded": datetime.fromtimestamp(timeline[0]["time"], timezone.utc).isoformat(timespec="seconds"),
+        "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
         "page": {"html_bytes": page["index.html"], "favicon_bytes": page["favicon.ico"],
                  "images": [{"path": f"/{name}", "bytes": size} for name, size in images.items()]},
         "server": _about_server(experiment, protocol),

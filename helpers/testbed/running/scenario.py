@@ -1,8 +1,11 @@
 """The stage of experiments: hosts, kernels and witnesses are set up, a scene plays, all is written down."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
+from helpers.testbed.experiments.lifetimes import Lifetime
 from helpers.testbed.hosts import network
 from helpers.testbed.running import recording
 from helpers.testbed.servers import nginx
@@ -34,7 +37,9 @@ class Pages:
             [request[name] for name in nginx.REQUEST_COLUMNS] for request in self._nginx.requests()])
 
 
-def play(task, folder, scene, make_server=Pages, connect=None, client=SOCKETS):
+def play(task: Lifetime, folder: Path, scene: Callable[[recording.Timeline], None],
+         make_server: Callable[[], object] = Pages, connect: Callable[[], None] | None = None,
+         client: object = SOCKETS) -> None:
     """Record `task` into `folder`: `scene(timeline)` is what happens; then every socket is waited out.
 
     `make_server`: starts the server. `connect`: lays the wire (None: a cable). `client`: who the client is.

@@ -6,8 +6,11 @@ import platform
 import shutil
 import subprocess
 import sys
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 
+from helpers.testbed.experiments.costs import Cost
 from helpers.testbed.hosts import network
 from helpers.testbed.hosts.programs import unshare
 from helpers.testbed.running.recording import Unclean, write_json, write_table
@@ -17,9 +20,9 @@ from helpers.testbed.servers import nginx
 ACCOUNT = "account.json"
 
 
-def record(task, folder, say):
+def record(task: Cost, folder: Path, say: Callable[[str], None]) -> None:
     """Record the waves of `task` one after the other; write its table and `<name>.json` into `folder`."""
-    begun, total = datetime.now(timezone.utc), sum(map(len, task.waves))
+    begun, total = datetime.now(UTC), sum(map(len, task.waves))
     rows, accounts = [], {}
     for wave in task.waves:
         say(f"{sum(map(len, accounts.values()))}/{total} parts")
@@ -55,12 +58,12 @@ def _start(part, place):
     return worker
 
 
-def write_account(folder, about, rows=()):
+def write_account(folder: Path, about: dict, rows: Iterable = ()) -> None:
     """Write what a part has to say: its `rows` of the table, and its entry in the JSON file."""
     write_json(folder / ACCOUNT, {"about": about, "rows": [list(row) for row in rows]})
 
 
-def kernels():
+def kernels() -> dict:
     """The settings of both kernels, the server's where they differ, and the names that they haven't."""
     client, server = (network.kernel_settings(host) for host in network.ADDRESSES)
     return {"kernel": client, "kernel_server": {
@@ -68,7 +71,7 @@ def kernels():
         "kernel_lacks": [name for name, value in client.items() if value is None]}
 
 
-def versions(task):
+def versions(task: Cost) -> dict[str, str]:
     """The versions of what runs in `task`."""
     said = subprocess.run(["ss", "-V"], capture_output=True, text=True).stdout
     found = {"kernel": platform.release(), "python": platform.python_version(),
@@ -81,6 +84,6 @@ def versions(task):
     return found
 
 
-def time_waits(host):
+def time_waits(host: str) -> int:
     """How many TIME_WAITs `ss` lists on `host`."""
     return network.run(host, "ss", "-Htn", "state", "time-wait").count("\n")

@@ -18,7 +18,8 @@ from helpers.testbed.running.recording import Unclean
 UNCLEAN = 3
 
 
-def main():
+def main() -> int:
+    """Do the task that standard input holds; return the exit status: `UNCLEAN` where it is worth another try."""
     task, folder = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_leash, daemon=True).start()
     try:
@@ -36,7 +37,7 @@ def main():
     return 0
 
 
-def do(task, folder):
+def do(task: object, folder: Path) -> None:
     """Do `task` into `folder`."""
     importlib.import_module(task.recorder).record(task, folder, _say)
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -95,16 +96,16 @@ def _put(folder, out, name):
     """Move a complete recording to its place: its folder; or its table, after what comes with it."""
     if (folder / f"{name}.csv").exists():
         for file in sorted(folder.iterdir(), reverse=True):
-            os.replace(file, out / file.name)
+            file.replace(out / file.name)
         return
     place, old = out / name, folder.with_name(folder.name + ".old")
     if place.exists():
-        os.rename(place, old)
-    os.rename(folder, place)
+        place.rename(old)
+    folder.rename(place)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def record(tasks, out, jobs):
+def record(tasks: Sequence, out: Path, jobs: int) -> dict[str, str]:
     """Record `tasks` into the folder `out`; return by name why those that failed did.
 
     Interrupted, it leaves nothing of what wasn't complete, and raises `asyncio.CancelledError`.

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 
 from helpers.testbed.hosts import network
-from helpers.testbed.servers.certificates import NAME
+from helpers.testbed.servers.certificates import NAME, Certificates
 from helpers.testbed.servers.nginx import REQUEST_COLUMNS
 
 CONFIGURATION = """\
@@ -37,14 +38,14 @@ class Caddy:
     `idle`: seconds after which it closes an idle connection.
     """
 
-    def __init__(self, folder, root, idle, certificates):
+    def __init__(self, folder: Path, root: Path, idle: float, certificates: Certificates):
         self.folder = folder
         folder.mkdir()
         file = folder / "Caddyfile"
         file.write_text(CONFIGURATION.format(
             name=NAME, folder=folder, root=root, idle=idle, certificates=certificates))
         self._process = subprocess.Popen(
-            network.on("server", "caddy", "run", "--config", file), stderr=open(folder / "error.log", "w"),
+            network.on("server", "caddy", "run", "--config", file), stderr=(folder / "error.log").open("w"),
             env={**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)})
         until = time.monotonic() + 10
         while not network.run("server", "ss", "-Hunl", "sport = :443"):
@@ -52,11 +53,11 @@ class Caddy:
                 raise OSError(f"Caddy doesn't start: {(folder / 'error.log').read_text().strip()[-300:]}")
             time.sleep(0.05)
 
-    def close(self):
+    def close(self) -> None:
         self._process.terminate()
         self._process.wait(20)
 
-    def requests(self):
+    def requests(self) -> list[dict]:
         """Its own account, as `Nginx.requests` gives it; it numbers neither connections nor requests."""
         lines = (self.folder / "access.log").read_text(encoding="utf-8").splitlines()
         return [_request(json.loads(line)) for line in lines]
@@ -69,6 +70,6 @@ def _request(line):
     return {**dict.fromkeys(REQUEST_COLUMNS, ""), **known}
 
 
-def version():
+def version() -> str:
     """Caddy's version, such as `2.6.2`."""
     return subprocess.run(["caddy", "version"], capture_output=True, text=True).stdout.split()[0].removeprefix("v")

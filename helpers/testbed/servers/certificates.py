@@ -28,7 +28,7 @@ class Certificates:
         names.write_text(f"127.0.0.1 localhost\n{network.ADDRESSES['server']} {NAME}\n")
         _run("mount", "--bind", names, "/etc/hosts")
 
-    def trust(self, store: Path):
+    def trust(self, store: Path) -> None:
         """Put the authority into `store`, a folder of certificates as NSS keeps it: Chromium's or Firefox's."""
         store.mkdir(parents=True, exist_ok=True)
         _run("certutil", "-N", "-d", f"sql:{store}", "--empty-password")
@@ -39,7 +39,7 @@ def _trustme():
     try:
         import trustme
     except ImportError:
-        raise Unable("the Python package trustme is missing; pip install 'trustme>=1.2', or the extra `testbed`") from None
+        raise Unable("the package trustme is missing: pip install 'trustme>=1.2'") from None
     return trustme
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from helpers.testbed.hosts import network
@@ -19,7 +20,7 @@ QUIT = "quit"
 COLUMNS = ("time", "client_port", "nth", "text")
 
 
-def padded(text):
+def padded(text: str) -> bytes:
     """`text` as a line: all are equally long."""
     return text.ljust(LENGTH - 1).encode() + b"\n"
 
@@ -74,10 +75,10 @@ class Reader:
 
     def write_account(self, folder):
         """Write what the server has read into `folder`."""
-        with open(self._file, newline="") as file:
+        with self._file.open(newline="") as file:
             recording.write_table(folder / "received.csv", COLUMNS, csv.reader(file))
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], "w", newline="", buffering=1) as written:
+    with Path(sys.argv[1]).open("w", newline="", buffering=1) as written:
         Listener(written).serve_forever()

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from helpers.testbed.hosts import network
+from helpers.testbed.servers.certificates import Certificates
 
 REQUEST_COLUMNS = (
     "time", "client_port", "connection", "nth", "request", "status", "bytes_sent", "body_bytes_sent")
@@ -46,10 +47,10 @@ class Nginx:
         folder.mkdir()
         (folder / "nginx.conf").write_text(CONFIGURATION.format(
             folder=folder, connections=self.connections, servers=self._blocks(sites)))
-        self._errors = open(folder / "error.log", "w")
-        self._process = subprocess.Popen(
-            network.on(self.host, "nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"),
-            stderr=self._errors)
+        with (folder / "error.log").open("w") as errors:
+            self._process = subprocess.Popen(
+                network.on(self.host, "nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"),
+                stderr=errors)
         self._wait_until_listening(len(sites))
 
     def _blocks(self, sites):
@@ -72,15 +73,15 @@ class Nginx:
 
     def requests(self):
         """nginx's own account: a dict per request, with `REQUEST_COLUMNS` and `server_port`, all as text."""
-        with open(self.folder / "access.log", newline="") as file:
+        with (self.folder / "access.log").open(newline="") as file:
             return list(csv.DictReader(file, (*REQUEST_COLUMNS, "server_port")))
 
 
-def certified(certificates, http2=False, versions="TLSv1.3"):
+def certified(certificates: Certificates, http2: bool = False, versions: str = "TLSv1.3") -> str:
     """What makes a port one of TLS, with `certificates`; `versions`: as `ssl_protocols` takes them."""
     return CERTIFIED.format(http2=" http2" * http2, versions=versions, files=certificates)
 
 
-def version():
+def version() -> str:
     """nginx's version, such as `1.22.1`."""
     return subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.split("/")[1].strip()

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from pathlib import Path
 
 KILOBYTES = (38, 21, 64, 15, 47, 27, 88, 33, 18, 55, 24, 41)
 WIDTH = 160
@@ -10,7 +11,7 @@ MODIFIED = 1545190498
 LINE = b"<p>This line is here so that the page takes its time to arrive.</p>\n"
 
 
-def write_page(folder, images, padding=0):
+def write_page(folder: Path, images: int, padding: int = 0) -> dict[str, int]:
     """Write `index.html`, `image-1.png` … and `favicon.ico` into `folder`; return their sizes by name.
 
     `padding`: bytes of text below the images, for a page that takes its time.
@@ -34,7 +35,7 @@ def _html(images):
     return f"{head}<h1>{title}</h1>\n{tags}".encode()
 
 
-def png(width, height, hue):
+def png(width: int, height: int, hue: int) -> bytes:
     """A PNG image of a colour gradient, uncompressed so that its size follows from width and height."""
     red = 40 * hue % 256
     rows = (b"\0" + b"".join(bytes((red, 255 * x // width, 255 * y // height)) for x in range(width))

@@ -23,7 +23,7 @@ HEADERS = {"content-length": ("Content-Length", str(len(BODY))), "chunked": ("Tr
            "until-close": ("Connection", "close")}
 
 
-def framed(framing):
+def framed(framing: str) -> bytes:
     """`BODY` as it goes on the wire."""
     return b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if framing == "chunked" else BODY
 
@@ -66,7 +66,7 @@ class Listener(ThreadingHTTPServer):
     request_queue_size = 128
 
 
-async def raw(reader, writer):
+async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer every request of a connection, agree to keep it; close after the client, or out of patience."""
     try:
         while True:
@@ -86,7 +86,8 @@ async def _serve_raw(ports):
     await asyncio.gather(*(server.serve_forever() for server in listening))
 
 
-def main(kind, *ports):
+def main(kind: str, *ports: str) -> None:
+    """Be the server `kind` on each of `ports`, until ended."""
     ports = [int(port) for port in ports]
     if kind == "raw":
         asyncio.run(_serve_raw(ports))
@@ -101,7 +102,7 @@ class Server:
     def __init__(self, kind, ports, log):
         self.log = log
         command = network.on("server", sys.executable, "-m", "helpers.testbed.servers.python_servers", kind, *ports)
-        with open(log, "w") as file:
+        with log.open("w") as file:
             self._process = subprocess.Popen(command, stdout=file)
         until = time.monotonic() + 10
         while not {str(port) for port in ports} <= self._listening():
@@ -119,7 +120,7 @@ class Server:
 
     def requests(self):
         """Its own account, as `Nginx.requests` gives it; http.server only."""
-        with open(self.log, newline="") as file:
+        with self.log.open(newline="") as file:
             return list(csv.DictReader(file, REQUEST_COLUMNS))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 INTRODUCTION = """\
 # The recordings
@@ -18,6 +19,14 @@ sockets, and in `old-duplicate-…` the server too was a small program, which wr
 was filtered, cut or edited afterwards; only Chromium's log is shortened. A recording was kept if no frame was
 lost and no two looks at the sockets lay more than 0.35 s apart.
 
+IPv6 is switched off, and so are the interfaces' offloads (sg, tso, gso, gro, tx, rx): no frame is longer than
+1,514 bytes, and each checksum is right. A machine of yours shows longer frames, unless you do the same.
+
+In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked
+for. In `new-syn`, scapy sends a SYN into each TIME_WAIT, as a client behind NAT would. In `clinic-…` two small Python
+programs, written as people write them, have one fault each (`findings` in `experiment.json` names what a diagnosis
+must find, `said` counts the answers and errors that the client saw), and `clinic-…-cured` is the same after the cure.
+
 In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
 request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
 advance (an incognito one opens 1). A visit or fetch on port 8080 is there only to make Chromium look at its
@@ -30,7 +39,8 @@ Caddy, whose log numbers neither connections nor requests.
 
 **What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
 `lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
-was lost or late is what the experiment says); Chromium and Firefox ran headless on two processor cores, without internet. How
+was lost or late is what the experiment says); Chromium and Firefox ran headless on two\
+ processor cores, without internet. How
 many connections a browser opens depends on timing and differs from run to run: see `browser-counts.csv`. The
 clients called `replay` are no browser but a small program that keeps the rules which the browser of 2018
 seems to have kept.
@@ -113,8 +123,13 @@ how many connections were `closed_by_client` and `closed_by_server` first.
 **`browser-counts.csv`**: how many connections a browser opened for a page, 10 times each. Columns
 `browser`, `start` (`warm`: it had long started; `cold`: started for this page, with a fresh profile;
 `incognito`: warm, in an incognito window), `images`, `repeat`, `connections` (from the packets, until 2.5 s
-after the page), `used` (those that carried a request, from nginx's log). Each page had a port of its own,
+after the page), `used` (those that carried a request, from nginx's log), `flushed` (those that Chromium closed
+itself with the reason "Cert verifier changed", which happens only as it starts). Each page had a port of its own,
 so that no earlier connection could be used.
+
+**`browser-sockets.csv`**: Chromium's own account of the same loads, one row for each socket. Columns `browser`,
+`start`, `images`, `repeat`, `client_port`, `opened` and `closed` (seconds since the page's first socket opened),
+`opened_for` (`preconnect`, or the URL) and `close_reason`, in Chromium's words.
 
 **`closers.csv`**: who closed first, one row for each connection, which carried one request; 100 connections
 in every cell of `server`, `client`, `version` and `framing`.
@@ -158,6 +173,17 @@ its own.
 the attempts go to another port of the server, or come from a second address of the client. `SO_LINGER 0`:
 the client closes with a reset.
 
+**`buckets.csv`**: the same client for 10 s, 50 attempts a second, with another `tcp_max_tw_buckets`; columns as in
+`ports.csv`. **`proxy-buckets.csv`**: columns of `proxy.csv` and `buckets`, the setting of the proxy's kernel.
+
+**`range.csv`**: the local ports of 40 connections that are open at once. Columns `low` and `high` (the range), `how`
+(`connect`; `bind`: bind() with port 0 before it), `nth` and `port`.
+
+**`bind.csv`**: a client with one port, whose first connection it has closed first, wants a second one. Columns
+`way`, `to` (`another port` of the server, or `the same`), `reuse_before` and `reuse_after` (whether the old and
+the new socket set SO_REUSEADDR), `time_wait_client` (how many `ss` listed then), `bind_error` and `connect_error`
+(empty: none).
+
 **`rebind.csv`**: a server whose one connection `closer` closed first has ended, and its successor tries to
 bind() the port, 20 times a second. Columns `closer`, `reuse_before` and `reuse_after` (whether the old and
 the new server set SO_REUSEADDR), `time_wait_server` (how many `ss` listed there then), `attempts`, `error`
@@ -167,6 +193,21 @@ the new server set SO_REUSEADDR), `time_wait_server` (how many `ss` listed there
 `keepalive_timeout 0` and closes each. One row for each second. Columns `rate` (connections a second),
 `addresses` (of the client, used in turn), `time` (seconds since the first), `connections` and `failed` (how
 many had been made and had failed by then), `time_wait_client`, `time_wait_server` (how many `ss` listed).
+
+**`weight.csv`**: 5,000 connections that `closer` closed first, one row for each slab that had changed. Columns
+`time_wait_client` and `time_wait_server` (how many `ss` listed), `slab` (of /proc/slabinfo), `bytes_each`,
+`objects_before` and `objects_with`. The slabs are the whole machine's, so what else ran counts too.
+
+**`thread-per-connection.csv`**: columns `server` (`nginx`, or Python's `http.server`), `connections` (idle ones),
+`processes` and `threads` (of the server).
+
+**`fin-wait-2-counted.csv`**: five connections that the server closed and no client answers. Columns `seconds` (since
+then), `source` (`ss -s`, `/proc/net/sockstat`, or `ss -tan` counted by state), `what` it calls them, and `number`.
+
+**`unread-close.csv`**: uploads of 1,000,000 bytes to a server that refuses them. Columns `server` (`nginx` with its
+`lingering_close`, or a raw server that reads `all` of the body or leaves it `unread`), `nth`, `sent` (bytes that the
+client could send), `status` (that it read; empty: none), `error` (of its socket), `ending` and `reset_by` (from the
+packets), `time_wait_client` and `time_wait_server` (whether `ss` listed it there).
 
 **`ports.json`**, **`rebind.json`**, **`load.json`**: the parameters of each part, both kernels' settings
 (`kernel_lacks` names those that this kernel hasn't) and the versions. `load.json` holds more:
@@ -235,14 +276,14 @@ The recordings and tables are free to use under [CC BY 4.0](https://creativecomm
 """
 
 
-def write_datasheet(data):
+def write_datasheet(data: Path) -> None:
     """Write the datasheet of the folder `data` as its `README.md`."""
     draft = data / ".README.md"
     draft.write_text(datasheet(data), encoding="utf-8")
     draft.replace(data / "README.md")
 
 
-def datasheet(data):
+def datasheet(data: Path) -> str:
     """The text of the datasheet of the folder `data`, about every recording there."""
     recordings = {file.parent: json.loads(file.read_text(encoding="utf-8"))
                   for file in sorted(data.glob("[!.]*/experiment.json"))}

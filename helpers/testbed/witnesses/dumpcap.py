@@ -31,7 +31,7 @@ class Dumpcap:
         return int(kept), int(lost)
 
 
-def version():
+def version() -> str:
     """dumpcap's version, such as `4.0.17`."""
     said = subprocess.run(["dumpcap", "-v"], capture_output=True, text=True).stdout
     return re.search(r"\d+\.\d+\.\d+", said)[0]

@@ -2,17 +2,18 @@
 
 import os
 import struct
+from pathlib import Path
 
 SECTION, SECRETS = 0x0A0D0D0A, 0x0000000A
 TLS_KEY_LOG = 0x544C534B
 
 
-def keep_keys(log):
+def keep_keys(log: Path) -> None:
     """Let every client that is started from now on write its secrets into the file `log`."""
     os.environ["SSLKEYLOGFILE"] = str(log)
 
 
-def inject(log, capture):
+def inject(log: Path, capture: Path) -> None:
     """Put the secrets of `log` behind the first block of `capture`, as a Decryption Secrets Block (pcapng, 4.7).
 
     Nothing else there changes; `editcap --inject-secrets` would drop the statistics, which say that no frame was lost.

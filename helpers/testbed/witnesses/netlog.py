@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 
-def trimmed(log, server, name=None):
+def trimmed(log: dict, server: str, name: str | None = None) -> dict[str, list[dict]]:
     """`requests` and `sockets` of a NetLog (a dict, as read from JSON) that concern the address `server`.
 
     `name`: the server's, in URLs. Where HTTP/2 or HTTP/3 was spoken, `sessions` too: `protocol`, `local`, `remote`,
@@ -95,7 +95,8 @@ def _sessions(events, sockets, errors):
 
 def _carriers(events, sockets, sessions):
     """What carried each request, by the log's id of the request: a socket, or a session on one."""
-    stream_job, socket = _links(events, "HTTP_STREAM_REQUEST_BOUND_TO_JOB"), _links(events, "SOCKET_POOL_BOUND_TO_SOCKET")
+    stream_job = _links(events, "HTTP_STREAM_REQUEST_BOUND_TO_JOB")
+    socket = _links(events, "SOCKET_POOL_BOUND_TO_SOCKET")
     for name in ("IMPORTED_SESSION_FROM_SOCKET", "FOUND_EXISTING_SESSION"):
         socket |= _links(events, f"HTTP2_SESSION_POOL_{name}")
     over_quic = _links(events, "HTTP_STREAM_REQUEST_BOUND_TO_QUIC_SESSION")

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 from helpers.testbed.hosts.network import SOCKETS, UDP_SOCKETS, parse_sockets
 
@@ -35,7 +37,7 @@ class Stays:
         return sorted(self.ended + here, key=lambda stay: stay[3])
 
 
-def sample(udp=False):
+def sample(udp: bool = False) -> tuple[list[tuple], list[tuple] | None, dict]:
     """Sample until SIGTERM; return the stays of TCP, those of UDP (None where not asked) and how regular it was."""
     stays, datagrams, times, stopped = Stays(), Stays() if udp else None, [], []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
@@ -58,14 +60,12 @@ def sample(udp=False):
 def _hurry():
     """Ask for the processor first: a late sample is a hole in the recording."""
     gc.disable()
-    try:
+    with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except PermissionError:
-        pass
 
 
 if __name__ == "__main__":
     _hurry()
     found, datagrams, regularity = sample("udp" in sys.argv[2:])
-    with open(sys.argv[1], "w", encoding="utf-8") as file:
+    with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
         json.dump({"stays": found, "udp": datagrams, "sampling": regularity}, file)

@@ -1,6 +1,6 @@
 """The notebooks as a student should meet them, with nothing given away before it is asked.
 
-`python -m helpers.student OUT` writes them into the folder OUT. A copy has no outputs and no solutions. What follows
+`python .book/student.py OUT` writes them into the folder OUT. A copy has no outputs and no solutions. What follows
 a prediction is folded until the reader has decided and opens it.
 """
 
@@ -10,8 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from helpers.experiments import data_folder
-
+ORIGINALS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 PREDICTION = re.compile(r"^\*\*Predict\.\*\*", re.MULTILINE)
 SOLUTION = re.compile(r"#### Solution (\d+)")
 FOLDED = {"jp-MarkdownHeadingCollapsed": True}
@@ -86,8 +85,7 @@ def write(out):
 
     Raises `FileExistsError` where one is there already: it may hold a student's work.
     """
-    originals = sorted((data_folder().parent / "notebooks").glob("*.ipynb"))
-    copies = {Path(out) / path.name: path for path in originals}
+    copies = {Path(out) / path.name: path for path in ORIGINALS}
     if there := [copy for copy in copies if copy.exists()]:
         raise FileExistsError(f"{there[0]} is there already; name another folder, or move it away")
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -98,7 +96,7 @@ def write(out):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m helpers.student", description="Write notebooks for students.")
+    parser = argparse.ArgumentParser(prog="python .book/student.py", description="Write notebooks for students.")
     parser.add_argument("out", help="the folder to write them into")
     try:
         copies = write(parser.parse_args(arguments).out)

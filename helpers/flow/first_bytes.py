@@ -1,0 +1,157 @@
+"""How each connection begins: which protocol it speaks, to which server by name, and how TLS was agreed on.
+
+TLS is known by its records and HTTP by its first line, not by a port.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers.captures import Capture
+from helpers.flow.batches import ARRAYS, Flow, flows
+from helpers.flow.groups import first_value
+from helpers.flow.reassembly import byte_streams
+from helpers.protocols import http1, http2, tls
+from helpers.protocols.bytestream import ByteStream, Cursor
+from helpers.protocols.tls_keys import cipher_name
+from helpers.protocols.tls_session import Session, read_session
+
+EARLY = 1 << 16     # bytes of each direction: more than any handshake takes
+SEARCHED = 16       # pieces of a direction whose beginning was not captured
+HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "string", "offered": "string",
+                     "chosen": "string", "resumed": "boolean", "early_data": "boolean", "round_trips": "Int64",
+                     "unread": "string"}
+
+
+class Beginning(NamedTuple):
+    """How a connection begins: its `protocol` (`tls`, `h2c`, `http/1.1`, ...), and which end `asks`, 0 or 1."""
+
+    protocol: str | None
+    asks: int
+
+
+def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
+    """How a connection begins whose two ends sent these."""
+    for side, stream in enumerate(pair):
+        for data, begins in _first_pieces(stream) if stream else ():
+            if tls.looks_like_tls(data, begins):
+                return Beginning("tls", _client_of(pair, side, data))
+            if http2.begins(data):
+                return Beginning("h2c", side)
+            if line := http1.REQUEST_LINE.match(data.lstrip(b"\r\n")):
+                return Beginning(f"http/{line[3].decode()}", side)
+            if http1.STATUS_LINE.match(data):
+                return Beginning(f"http/{data[5:8].decode()}", side ^ 1)
+    return Beginning(None, 0)
+
+
+def _first_pieces(stream: ByteStream) -> Iterator[tuple[bytes, bool]]:
+    """Yield (bytes, whether nothing stands before them) of what one end sent first, or what was captured first."""
+    if stream.start == stream.stop:
+        return
+    cursor, begins = Cursor(stream), stream.first is not None and stream.first == stream.pieces.seq[stream.start]
+    last = stream.start + 1 if begins else min(stream.start + SEARCHED, stream.stop)
+    for index in range(stream.start, last):
+        data = cursor.bytes_of(index)
+        while begins and len(data) < 24 and cursor.continues(index):
+            index += 1
+            data += cursor.bytes_of(index)
+        yield data, begins
+
+
+def _client_of(pair, side: int, data: bytes) -> int:
+    """Which end is the client of TLS: the one that says ClientHello; `data`: what the end `side` sends first."""
+    if data[0] == tls.HANDSHAKE and data[tls.HEAD:tls.HEAD + 1] in (b"\1", b"\2"):
+        return side if data[tls.HEAD] == tls.CLIENT_HELLO else side ^ 1
+    other = pair[side ^ 1]
+    first, _ = next(_first_pieces(other), (b"", True)) if other else (b"", True)
+    return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else 0
+
+
+def pairs(streams: dict[int, ByteStream]) -> Iterator[tuple[int, tuple]]:
+    """Yield the number of each connection, and what its two ends sent; `streams`: by direction."""
+    for connection in dict.fromkeys(direction // 2 for direction in streams):
+        yield connection, (streams.get(2 * connection), streams.get(2 * connection + 1))
+
+
+def inside(session: Session) -> str | None:
+    """What was spoken inside TLS: what was agreed on, or else what the plaintext looks like; None: cannot tell."""
+    if session.alpn:
+        return session.alpn
+    plain = beginning((session.plain.get(0), session.plain.get(1))).protocol if session.plain else None
+    return "h2" if plain == "h2c" else plain
+
+
+def protocols(capture: Capture) -> pd.DataFrame:
+    """What each connection speaks, index `stream`: `protocol` and `server_name` (SNI); `<NA>` where that can't be told.
+
+    `protocol`: `http/1.1`, `http/1.0`, `h2c` (HTTP/2 in the clear); what TLS agreed on (ALPN), such as `h2`, or what
+    its plaintext is, where that can be read; else `tls`.
+    """
+    names, servers = {}, {}
+    for stream, pair, begins in _beginnings(capture):
+        names[stream] = begins.protocol
+        if begins.protocol == "tls":
+            session = _session(pair, begins, capture)
+            names[stream] = inside(session) or "tls"
+            servers[stream] = session.hellos.client and session.hellos.client.server_name
+    index = pd.RangeIndex(int(capture.segments["stream"].max()) + 1 if len(capture.segments) else 0, name="stream")
+    return pd.DataFrame({name: pd.array([found.get(stream) for stream in index], "string")
+                         for name, found in (("protocol", names), ("server_name", servers))}, index)
+
+
+def handshakes(capture: Capture) -> pd.DataFrame:
+    """How TLS was agreed on: one row per connection with TLS, index `stream`.
+
+    `server_name` (SNI), `version` (`1.3`), `cipher`, `offered` (ALPN, with commas) and `chosen`; `resumed`: whether a
+    session goes on that began before; `early_data`: whether the server took data with the first flight (0-RTT);
+    `round_trips`: how often the client waited for the server before its first data; `unread`: why the plaintext can't
+    be read, `<NA>` where it can. `<NA>`: cannot be told. From TLS 1.3 on `chosen` and `early_data` need the keys.
+
+    Source: RFC 8446, RFC 5246.
+    """
+    rows = {stream: _handshake(pair[begins.asks], pair[begins.asks ^ 1], _session(pair, begins, capture))
+            for stream, pair, begins in _beginnings(capture) if begins.protocol == "tls"}
+    columns = zip(*rows.values()) if rows else [()] * len(HANDSHAKE_COLUMNS)
+    return pd.DataFrame({name: pd.array(list(column), kind) for (name, kind), column in zip(
+        HANDSHAKE_COLUMNS.items(), columns)}, pd.Index(list(rows), dtype="int64", name="stream"))
+
+
+def _handshake(client: ByteStream | None, server: ByteStream | None, session: Session) -> tuple:
+    """The row of one connection in `handshakes`."""
+    hello, answer = session.hellos.client, session.hellos.server
+    early = session.early_data if hello and hello.early_data else False if hello else None
+    waited = tls.round_trips(client, server) if client and server else None
+    if waited == 0:
+        waited = None if early is None else 0 if early else 1
+    return (hello and hello.server_name, answer and tls.VERSION_NAMES.get(answer.version, hex(answer.version)),
+            answer and cipher_name(answer.cipher), ",".join(hello.alpn) if hello and hello.alpn else None,
+            session.alpn, tls.resumed(session.hellos), early, waited, session.unread)
+
+
+def _session(pair: tuple, begins: Beginning, capture: Capture) -> Session:
+    return read_session(pair[begins.asks], pair[begins.asks ^ 1], capture.secrets)
+
+
+def _beginnings(capture: Capture) -> Iterator[tuple[int, tuple, Beginning]]:
+    """Yield the stream of each connection with payload that says something, its first bytes, and how it begins."""
+    for flow in flows(capture):
+        early = _early(flow, capture)
+        if len(early.row):
+            for connection, pair in pairs(byte_streams(capture, early, http1.may_begin_request)):
+                if (begins := beginning(pair)).protocol:
+                    yield flow.first + connection, pair, begins
+
+
+def _early(flow: Flow, capture: Capture) -> Flow:
+    """The segments of `flow` with what each direction sends first, as far as the file has it."""
+    data = flow.valid & (flow.length > 0)
+    if not len(flow.row) or not capture.headers["payload_captured"][flow.row[data]].any():
+        rows = np.empty(0, np.int64)
+    else:
+        first = np.where(flow.began, 0, first_value(flow.seq, flow.direction, data, flow.directions)[flow.direction])
+        rows = np.flatnonzero(data & (flow.seq < first + EARLY))
+    return replace(flow, **{name: getattr(flow, name)[rows] for name in ARRAYS})

@@ -1,0 +1,93 @@
+"""Records a patient of the clinic from the first frame to the last socket: a program that serves, one that asks."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from helpers.testbed.experiments.patients import Patient
+from helpers.testbed.hosts import network
+from helpers.testbed.running import recording
+from helpers.testbed.witnesses import dumpcap
+from helpers.testbed.witnesses.sampler import PERIOD
+
+SETTLED = 4        # seconds in which the server may finish what it is doing
+PROGRAMS = "helpers.testbed.experiments.clinic_programs"
+
+
+def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
+    """Record `patient` into `folder`."""
+    network.build()
+    recording.prepare_workshop()
+    server, timeline, watch = start(patient.server), recording.Timeline(), recording.Watch(folder)
+    timeline.note("capture started")
+    time.sleep(recording.BEFORE)
+    say("loaded")
+    timeline.note(f"client: {patient.client}")
+    said = ask(patient, timeline)
+    timeline.note("client ended")
+    time.sleep(SETTLED)
+    server.terminate()
+    timeline.note("server ended")
+    if patient.limit:
+        recording.wait_for_last_socket(time.time() + patient.limit)
+        timeline.note("last socket gone")
+    time.sleep(recording.AFTER)
+    frames, sampled = watch.close()
+    timeline.note("capture stopped")
+    recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
+    recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said))
+
+
+def start(kind: str) -> subprocess.Popen:
+    """The server of `clinic_programs`, started and ready."""
+    command = network.on("server", sys.executable, "-m", PROGRAMS, "serve", *kind.split())
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    if not server.stdout.readline():
+        raise OSError(f"the server {kind} doesn't start")
+    return server
+
+
+def ask(patient: Patient, timeline: recording.Timeline) -> dict[str, int]:
+    """What the client's program said at its end: how often it had which answer or error."""
+    client = subprocess.Popen([sys.executable, "-m", PROGRAMS, "ask", *patient.client.split()],
+                              stdout=subprocess.PIPE, text=True)
+    if patient.forget_after:
+        time.sleep(patient.forget_after)
+        forget()
+        timeline.note("the way forgets")
+    said = client.communicate(timeout=120)[0]
+    if client.returncode:
+        raise OSError(f"the client {patient.client} failed")
+    return json.loads(said)
+
+
+def forget() -> None:
+    """From now on the server's host drops, in silence, what comes from the client's ports in use."""
+    ports = {local.rpartition(":")[2] for local, _, _ in network.sockets("client")}
+    network.run("server", "ip", "rule", "add", "pref", "100", "lookup", "local")
+    network.run("server", "ip", "rule", "del", "pref", "0")
+    for port in sorted(ports):
+        network.run("server", "ip", "rule", "add", "pref", "10", "iif", network.INTERFACE, "ipproto", "tcp",
+                    "sport", port, "blackhole")
+
+
+def about(patient: Patient, timeline: recording.Timeline, frames: int, sampled: dict, said: dict) -> dict:
+    """What `experiment.json` says."""
+    return {
+        "name": patient.name, "title": patient.title, "article": patient.article, "about": patient.about,
+        "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
+        "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
+        "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
+        "findings": patient.findings.split(), "said": said, "addresses": network.ADDRESSES,
+        # What the way drops the server's kernel never sees; and the client's FIN waits behind the data it repeats
+        "witnesses": [] if patient.forget_after else ["client", "server"],
+        "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
+        "sampling": {"period": PERIOD, **{host: result["sampling"] for host, result in sampled.items()}},
+        "timeline": timeline, "kernel": network.kernel_settings(),
+        "versions": {"kernel": platform.release(), "python": platform.python_version(), "dumpcap": dumpcap.version(),
+                     "ss": network.run("client", "ss", "-V").split()[-1].removeprefix("iproute2-")}}

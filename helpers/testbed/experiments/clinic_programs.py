@@ -1,0 +1,249 @@
+"""The programs of the clinic: `python -m helpers.testbed.experiments.clinic_programs serve|ask KIND ARGUMENT…`.
+
+They are written as people write them, with Python's `http.server`, `http.client` and `socket`, and each has one fault
+that its kind names. A client prints at its end how often it had which answer or error.
+"""
+
+import http.client
+import json
+import random
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, Full, LifoQueue
+
+from helpers.testbed.hosts import network
+
+PORT, HOST = 80, network.ADDRESSES["server"]
+GET = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
+SAID: Counter = Counter()
+
+
+# Servers
+
+def polite(patience: str, thinks: str = "0", size: str = "1000") -> None:
+    """http.server with HTTP/1.1: closes after `patience` seconds of idleness, thinks so long, answers so many bytes."""
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version, timeout = "HTTP/1.1", float(patience)
+
+        def do_GET(self):
+            time.sleep(float(thinks))
+            self.send_response(200)
+            self.send_header("Content-Length", size)
+            self.end_headers()
+            try:
+                self.wfile.write(bytes(int(size)))
+            except OSError:                     # the client has gone
+                self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size, daemon_threads = 128, True
+
+        def handle_error(self, *_):
+            """A client that resets is what is recorded here."""
+
+    server = Server(("", PORT), Answer)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+def deaf(backlog: str) -> None:
+    """Listens with this backlog and never accepts."""
+    with socket.create_server(("", PORT), backlog=int(backlog)):
+        print("ready", flush=True)
+        threading.Event().wait()
+
+
+def elsewhere() -> None:
+    """Does not listen at all."""
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+# Clients
+
+def said(what: object) -> None:
+    """Count an answer or an error."""
+    SAID[str(what)] += 1
+
+
+def get(connection: http.client.HTTPConnection) -> None:
+    """One request, its answer read to the end."""
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    said(answer.status)
+
+
+def each_anew(times: str) -> None:
+    """A connection for each request, closed when the answer was read."""
+    for _ in range(int(times)):
+        connection = http.client.HTTPConnection(HOST, PORT, timeout=10)
+        get(connection)
+        connection.close()
+        time.sleep(0.02)
+
+
+def one_kept(times: str) -> None:
+    """All requests over one connection."""
+    connection = http.client.HTTPConnection(HOST, PORT, timeout=10)
+    for _ in range(int(times)):
+        get(connection)
+    connection.close()
+
+
+def pool(workers: str, times: str, keeps: str) -> None:
+    """So many workers ask so many times each; their pool keeps so many idle connections, others are closed."""
+    idle: LifoQueue = LifoQueue(int(keeps))
+
+    def work(_):
+        for _ in range(int(times)):
+            try:
+                connection = idle.get_nowait()
+            except Empty:
+                connection = http.client.HTTPConnection(HOST, PORT, timeout=10)
+            get(connection)
+            try:
+                idle.put_nowait(connection)
+            except Full:
+                connection.close()
+            time.sleep(random.uniform(0, 0.02))     # what the worker does with the answer
+
+    with ThreadPoolExecutor(int(workers)) as crowd:
+        list(crowd.map(work, range(int(workers))))
+    while not idle.empty():
+        idle.get().close()
+
+
+def connected(seconds: float = 10) -> socket.socket:
+    """A connection to the server, with this timeout."""
+    return socket.create_connection((HOST, PORT), seconds)
+
+
+def answer(connection: socket.socket) -> str:
+    """Ask, read the whole answer of 1,000 bytes, and return its status; "closed" where nothing came."""
+    connection.sendall(GET)
+    read = b""
+    while not read.endswith(bytes(1000)):
+        more = connection.recv(65536)
+        if not more:
+            return "closed without an answer"
+        read += more
+    return read.split()[1].decode()
+
+
+def ask_again(times: str, earliest: str, latest: str) -> None:
+    """So many connections ask, and once more after a pause between these, without looking whether the server closed."""
+    def work(_):
+        with connected() as connection:
+            said(answer(connection))
+            time.sleep(random.uniform(float(earliest), float(latest)))
+            try:
+                said(answer(connection))
+            except OSError as why:
+                said(f"{type(why).__name__}: {why}")
+
+    with ThreadPoolExecutor(int(times)) as crowd:
+        list(crowd.map(work, range(int(times))))
+
+
+def impatient(times: str, patience: str) -> None:
+    """Waits so many seconds for the answer and closes."""
+    for _ in range(int(times)):
+        connection = http.client.HTTPConnection(HOST, PORT, timeout=float(patience))
+        try:
+            get(connection)
+        except TimeoutError as why:
+            said(f"{type(why).__name__}: {why}")
+        connection.close()
+
+
+def unread(times: str) -> None:
+    """Reads the head of each answer and closes."""
+    for _ in range(int(times)):
+        connection = http.client.HTTPConnection(HOST, PORT, timeout=10)
+        connection.request("GET", "/")
+        said(connection.getresponse().status)
+        connection.close()
+        time.sleep(0.1)
+
+
+def linger(times: str) -> None:
+    """Sets SO_LINGER to 0, so that close() resets."""
+    for _ in range(int(times)):
+        with connected() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            said(answer(connection))
+            time.sleep(0.1)
+
+
+def keep(number: str, seconds: str) -> None:
+    """Asks over so many connections and keeps them so long, whatever the server does."""
+    kept = []
+    for _ in range(int(number)):
+        kept.append(connected())
+        said(answer(kept[-1]))
+    time.sleep(float(seconds))
+    for connection in kept:
+        connection.close()
+
+
+def attempts(number: str, patience: str) -> None:
+    """So many try to connect, all at once, and wait so long."""
+    def work(_):
+        try:
+            with connected(float(patience)):
+                said("connected")
+                time.sleep(float(patience))
+        except OSError as why:
+            said(f"{type(why).__name__}: {why}")
+
+    with ThreadPoolExecutor(int(number)) as crowd:
+        list(crowd.map(work, range(int(number))))
+
+
+def slow_reader(seconds: str) -> None:
+    """Asks, reads nothing for so long, and then all."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.connect((HOST, PORT))
+        connection.sendall(GET)
+        time.sleep(float(seconds))
+        read = 0
+        while read < 200_000:
+            read += len(connection.recv(65536))
+        said(200)
+
+
+def ask_after(pause: str, patience: str) -> None:
+    """Asks, pauses, asks again on the same connection and waits so long."""
+    with connected(float(patience)) as connection:
+        said(answer(connection))
+        time.sleep(float(pause))
+        try:
+            said(answer(connection))
+        except TimeoutError as why:
+            said(f"{type(why).__name__}: {why}")
+
+
+SERVERS: dict[str, Callable] = {"polite": polite, "deaf": deaf, "elsewhere": elsewhere}
+CLIENTS: dict[str, Callable] = {
+    "each-anew": each_anew, "one-kept": one_kept, "pool": pool, "ask-again": ask_again, "impatient": impatient,
+    "unread": unread, "linger": linger, "keep": keep, "try": attempts, "slow-reader": slow_reader,
+    "ask-after": ask_after}
+
+
+if __name__ == "__main__":
+    role, kind, *arguments = sys.argv[1:]
+    (SERVERS if role == "serve" else CLIENTS)[kind](*arguments)
+    if role == "ask":
+        print(json.dumps(dict(sorted(SAID.items()))))

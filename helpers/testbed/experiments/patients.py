@@ -1,0 +1,69 @@
+"""The clinic: connections that are ill, and the same after the cure. Each is a line; `clinic` records them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One incident: a program that serves and one that asks, both of `clinic_programs`.
+
+    `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
+    to the server forgets the connection, in silence. `findings`: what a diagnosis must find, and nothing else. `limit`:
+    seconds after the end within which the last socket must be gone; 0: not waited for.
+    """
+
+    name: str
+    title: str
+    about: str
+    server: str
+    client: str
+    findings: str = ""
+    forget_after: float = 0
+    limit: float = 150
+    article: str = "(not in the article)"
+    recorder: ClassVar = "helpers.testbed.experiments.clinic"
+    programs: ClassVar = frozenset()
+
+
+PATIENTS = (
+    Patient("clinic-no-reuse", "A connection for each request", "A program asks 40 times, each time over a new "
+            "connection, which it closes when it has the answer.", "polite 65", "each-anew 40", "no-reuse"),
+    Patient("clinic-no-reuse-cured", "One connection for all requests", "The same 40 requests over one connection.",
+            "polite 65", "one-kept 40"),
+    Patient("clinic-pool-too-small", "A pool smaller than the concurrency", "Ten workers ask 20 times each; their pool "
+            "keeps two idle connections and closes the others.", "polite 65 0.01", "pool 10 20 2", "pool-too-small"),
+    Patient("clinic-pool-too-small-cured", "A pool as large as the concurrency", "The same, with room for ten.",
+            "polite 65 0.01", "pool 10 20 10"),
+    Patient("clinic-keepalive-race", "A request crosses the server's FIN", "The server closes after a second of "
+            "idleness; 25 clients ask again after 0.99 to 1.01 s, and write without looking.", "polite 1",
+            "ask-again 25 0.99 1.01", "keep-alive-race"),
+    Patient("clinic-keepalive-race-cured", "The asked end is the more patient one", "The same clients; the server "
+            "waits for five seconds.", "polite 5", "ask-again 25 0.99 1.01"),
+    Patient("clinic-gave-up", "The client gave up", "The answer takes 2.5 s, the client waits for one, three times.",
+            "polite 65 2.5", "impatient 3 1", "client-gave-up slow-server"),
+    Patient("clinic-gave-up-cured", "The client waits", "The same with a server that takes 0.2 s.",
+            "polite 65 0.2", "impatient 3 1"),
+    Patient("clinic-unread", "Answers closed unread", "A program asks for 400 kB, reads the first bytes of the answer "
+            "and closes, six times.", "polite 65 0 400000", "unread 6", "reset-with-unread-data"),
+    Patient("clinic-unread-cured", "Answers read to their end", "The same program reads each answer to its end.",
+            "polite 65 0 20000", "each-anew 6"),
+    Patient("clinic-linger", "SO_LINGER 0", "A program that sets SO_LINGER to 0 asks once and closes, five times.",
+            "polite 65", "linger 5", "reset-instead-of-close"),
+    Patient("clinic-linger-cured", "close() without SO_LINGER", "The same program without the option.",
+            "polite 65", "each-anew 5"),
+    Patient("clinic-close-wait", "A program that does not close", "The server closes after a second; the client keeps "
+            "its six answered connections for eight seconds.", "polite 1", "keep 6 8", "close-wait"),
+    Patient("clinic-close-wait-cured", "A program that closes", "The client closes each connection after its answer.",
+            "polite 1", "each-anew 6"),
+    Patient("clinic-refused", "Nobody listens", "Three attempts at a port that no program listens on.",
+            "elsewhere", "try 3 2", "refused"),
+    Patient("clinic-backlog", "A full accept queue", "A server with a backlog of one never accepts; eight clients try "
+            "to connect for five seconds.", "deaf 1", "try 8 5", "syn-unanswered close-wait"),
+    Patient("clinic-slow-server", "A slow server", "Each of four answers takes 1.5 s.",
+            "polite 65 1.5", "one-kept 4", "slow-server"),
+    Patient("clinic-slow-reader", "A slow reader", "The client asks for 200 kB and reads nothing for three seconds.",
+            "polite 65 0 200000", "slow-reader 3", "slow-reader"),
+    Patient("clinic-idle-drop", "The way forgets an idle connection", "Three seconds after the first answer the way to "
+            "the server drops what belongs to the connection; the client then asks again, and waits for ten seconds.",
+            "polite 65", "ask-after 5 10", "path-silent", forget_after=3, limit=0))
