@@ -12,6 +12,7 @@ from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.states import states
 
+SOCKETS = ["local", "remote", "opened_for", "opened", "closed", "close_reason"]
 NOT_FOUND = "no folder `data` with experiments above {}; open the notebooks from a checkout of the course"
 
 
@@ -90,7 +91,7 @@ class Experiment:
             return None
         log = json.loads(file.read_text(encoding="utf-8"))
         return {"requests": self._on_our_clock(pd.DataFrame(log["requests"]), "time"),
-                "sockets": self._on_our_clock(pd.DataFrame(log["sockets"]), "opened", "closed")}
+                "sockets": self._on_our_clock(pd.DataFrame(log["sockets"], columns=SOCKETS), "opened", "closed")}
 
     def _on_our_clock(self, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
         """The table with its `columns`, seconds since 1970, in seconds since the first frame."""

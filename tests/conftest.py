@@ -9,11 +9,13 @@ import pytest
 from helpers.experiments import data_folder, load, names
 
 MEASURE = "measured"
+PLAIN = [name for name in names() if "protocol" not in load(name).about.get("server", {})]
+WITH_TCP = [name for name in names() if load(name).about.get("server", {}).get("protocol") != "h3"]
 
 
 def pytest_generate_tests(metafunc):
     if "experiment" in metafunc.fixturenames:
-        metafunc.parametrize("experiment", names(), indirect=True)
+        metafunc.parametrize("experiment", WITH_TCP, indirect=True)
 
 
 @pytest.fixture(scope="module")

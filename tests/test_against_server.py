@@ -4,12 +4,20 @@ import pytest
 
 
 @pytest.fixture
-def logged(experiment):
-    """The experiment, where the server logged its requests; where it didn't, there was no HTTP, or the clients say."""
-    if experiment.requests is None:
-        assert experiment.exchanges.empty or "said" in experiment.about     # see test_clinic
-        pytest.skip("this server keeps no log")
+def plain(experiment):
+    """The experiment, where its exchanges travelled in the clear; tests/testbed/test_encrypted.py has the others."""
+    if "protocol" in experiment.about.get("server", {}):
+        pytest.skip("encrypted")
     return experiment
+
+
+@pytest.fixture
+def logged(plain):
+    """The experiment, where the server logged its requests; where it didn't, there was no HTTP, or the clients say."""
+    if plain.requests is None:
+        assert plain.exchanges.empty or "said" in plain.about     # see test_clinic
+        pytest.skip("this server keeps no log")
+    return plain
 
 
 def answered(experiment):
@@ -35,7 +43,8 @@ def test_nginx_numbers_as_many_connections_as_carried_a_request(logged):
     assert logged.requests["connection"].nunique() == answered(logged)["stream"].nunique()
 
 
-def test_each_request_used_the_socket_that_the_browser_names(experiment, measured):
+def test_each_request_used_the_socket_that_the_browser_names(plain, measured):
+    experiment = plain
     if experiment.browser is None:
         assert "chromium" not in experiment.about["client"]["program"].lower()
         return

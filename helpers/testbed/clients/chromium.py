@@ -7,22 +7,25 @@ import subprocess
 import time
 
 from helpers.testbed.hosts import network
+from helpers.testbed.servers.certificates import NAME
 from helpers.testbed.witnesses.netlog import trimmed
 
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIC = ("--enable-quic", f"--origin-to-force-quic-on={NAME}:443")
 PATIENCE = 30
 SETTLE = 3
 
 
 class Chromium:
-    """A Chromium with a fresh profile in `folder`. `logged`: keep its NetLog."""
+    """A Chromium with a fresh profile in `folder`. `logged`: keep its NetLog. `quic`: it speaks HTTP/3."""
 
     program = "chromium"
 
-    def __init__(self, folder, incognito=False, logged=True):
+    def __init__(self, folder, incognito=False, logged=True, quic=False):
         folder.mkdir()
-        self.flags = FLAGS + ("--incognito",) * incognito
+        flags = tuple(flag for flag in FLAGS if flag != "--disable-quic") + QUIC if quic else FLAGS
+        self.flags = flags + ("--incognito",) * incognito
         self.folder, self._logged, self._number, self._buffer, self._session = folder, logged, 0, b"", None
 
     def start(self, url="about:blank"):
@@ -81,7 +84,7 @@ class Chromium:
     def log(self):
         """Its NetLog, trimmed, once it has been closed."""
         whole = json.loads((self.folder / "netlog.json").read_text(encoding="utf-8"))
-        return trimmed(whole, network.ADDRESSES["server"])
+        return trimmed(whole, network.ADDRESSES["server"], NAME)
 
     def _call(self, method, **params):
         self._number += 1

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 from helpers.testbed.hosts import network
+from helpers.testbed.servers.certificates import NAME
 
 FLAGS = ("--headless", "--no-remote", "--marionette")
 PORT = 2828
@@ -33,15 +34,22 @@ QUIET = {**dict.fromkeys(OFF, False),
          "startup.homepage_welcome_url": "", "toolkit.telemetry.server": "data:,"}
 
 
+ALT_SVC = {"network.http.http3.alt-svc-mapping-for-testing": f"{NAME};h3=:443",
+           "network.http.http3.disable_when_third_party_roots_found": False}
+
+
 class Firefox:
-    """A Firefox with a fresh profile in `folder`, whose connection rules are untouched."""
+    """A Firefox with a fresh profile in `folder`, whose connection rules are untouched.
+
+    `quic`: it speaks HTTP/3.
+    """
 
     program, flags = "firefox-esr", FLAGS
 
-    def __init__(self, folder):
+    def __init__(self, folder, quic=False):
         self.folder, self._number, self._buffer = folder, 0, b""
         (folder / "profile").mkdir(parents=True)
-        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in QUIET.items())
+        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in (QUIET | (ALT_SVC if quic else {})).items())
         (folder / "profile" / "user.js").write_text("".join(lines))
 
     def start(self, url="about:blank"):

@@ -53,7 +53,8 @@ class Experiment:
     it (`limit_rate`) that it takes a second to arrive. `incognito`: of Chromium, whose ordinary window
     opens 2 connections in advance and lets requests of its own disturb the silence, and whose incognito
     window opens 1 and is quiet. `limit`: seconds after the last visit when a socket that is still there is
-    an error.
+    an error. `protocol`: `http`, or over TLS `https` (HTTP/1.1), `h2` and, over QUIC and with Caddy, `h3`.
+    `directives`: of nginx, more of them, as (name, value).
     """
 
     name: str
@@ -67,11 +68,18 @@ class Experiment:
     streamed: bool = False
     visits: tuple[Visit, ...] = (Visit(0),)
     limit: float = 300
+    protocol: str = "http"
+    directives: tuple[tuple[str, str], ...] = ()
     recorder: ClassVar = "helpers.testbed.running.recording"
 
     @property
     def programs(self):
-        return {PROGRAMS[self.client]} if self.client in PROGRAMS else set()
+        more = {"certutil", *["caddy"] * (self.protocol == "h3")} if self.encrypted else set()
+        return more | ({PROGRAMS[self.client]} if self.client in PROGRAMS else set())
+
+    @property
+    def encrypted(self):
+        return self.protocol != "http"
 
 
 CLIENTS = {"replay": "the rules of 2018, replayed", "chromium": "Chromium", "firefox": "Firefox"}

@@ -11,6 +11,7 @@ NETWORK = "10.77.0.0/24"
 INTERFACE = "eth0"
 OFFLOADS = ("sg", "tso", "gso", "gro", "tx", "rx")
 SOCKETS = ("ss", "-Htn", "state", "connected", "src", NETWORK)
+UDP_SOCKETS = ("ss", "-Huna")
 KERNEL_SETTINGS = (
     "tcp_fin_timeout", "tcp_tw_reuse", "tcp_tw_reuse_delay", "tcp_max_tw_buckets", "ip_local_port_range",
     "tcp_timestamps", "tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_rfc1337",
@@ -75,6 +76,11 @@ def _run(*command):
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def udp_sockets(host: str) -> list[tuple[str, str, str]]:
+    """The UDP sockets of `host` that aren't a server's: a list of (local, peer, state). A client's may have no peer."""
+    return [row for row in parse_sockets(run(host, *UDP_SOCKETS)) if not row[0].endswith(":443")]
 
 
 def sockets(host: str) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ PACKAGES = {
     "unshare": "util-linux", "mount": "mount", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
     "ethtool": "ethtool", "dumpcap": "tshark", "nginx": "nginx-light", "bash": "bash"}
 CAP_SYS_ADMIN = 21
-OTHERS = {"ab": "apache2-utils", "nstat": "iproute2"}
+OTHERS = {"ab": "apache2-utils", "nstat": "iproute2", "certutil": "libnss3-tools"}
 NAMESPACES = ("--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--mount")
 
 

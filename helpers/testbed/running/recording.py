@@ -16,9 +16,10 @@ from helpers.testbed.clients.firefox import Firefox
 from helpers.testbed.clients.replay import Replay
 from helpers.testbed.experiments.pages import Experiment, Fetch
 from helpers.testbed.hosts import network
-from helpers.testbed.servers import nginx
+from helpers.testbed.servers import caddy, nginx
+from helpers.testbed.servers.certificates import NAME, Certificates
 from helpers.testbed.servers.page import write_page
-from helpers.testbed.witnesses import dumpcap
+from helpers.testbed.witnesses import dumpcap, key_log
 from helpers.testbed.witnesses.sampler import PERIOD
 
 WORKSHOP = Path("/run/testbed")
@@ -45,17 +46,19 @@ def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
     prepare_workshop()
     page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
     write_page(WORKSHOP / "other", 0)
-    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000"
-    directives = f"{experiment.keepalive_timeout}{slowly * experiment.streamed}"
-    server = nginx.Nginx(WORKSHOP / "nginx", {80: (WORKSHOP / "page", directives),
-                                              8080: (WORKSHOP / "other", 0)})
-    client, timeline, watch = _client(experiment), Timeline(), Watch(folder)
+    certificates = Certificates(WORKSHOP / "certificates") if experiment.encrypted else None
+    server, client = _server(experiment, certificates), _client(experiment, certificates)
+    timeline, watch = Timeline(), Watch(folder, udp=experiment.protocol == "h3")
     timeline.note("capture started")
     _let_it_happen(experiment, client, timeline, say)
     server.close()
     frames, sampled = watch.close()
     timeline.note("capture stopped")
+    if experiment.encrypted:
+        key_log.inject(WORKSHOP / "keys", folder / "capture.pcapng")
     write_table(folder / "sockets.csv", SOCKET_COLUMNS, stays(sampled))
+    if experiment.protocol == "h3":
+        write_table(folder / "udp.csv", SOCKET_COLUMNS, stays(sampled, "udp"))
     write_table(folder / "requests.csv", nginx.REQUEST_COLUMNS, [
         [request[name] for name in nginx.REQUEST_COLUMNS] for request in server.requests()])
     if (log := client.log()) is not None:
@@ -64,13 +67,16 @@ def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
 
 
 class Watch:
-    """Looks at the wire, where `host` is, and at the sockets of both hosts, from its making until `close`."""
+    """Looks at the wire, where `host` is, and at the sockets of both hosts, from its making until `close`.
 
-    def __init__(self, folder, host="client"):
+    `udp`: at the sockets of UDP too.
+    """
+
+    def __init__(self, folder, host="client", udp=False):
         self._file = folder / "capture.pcapng"
         self._capture = dumpcap.Dumpcap(self._file, host=host)
         self._samplers = {host: subprocess.Popen(network.on(
-            host, sys.executable, "-m", "helpers.testbed.witnesses.sampler", WORKSHOP / f"{host}.json"))
+            host, sys.executable, "-m", "helpers.testbed.witnesses.sampler", WORKSHOP / f"{host}.json", *["udp"] * udp))
             for host in network.ADDRESSES}
 
     def close(self):
@@ -92,11 +98,41 @@ class Watch:
         return json.loads((WORKSHOP / f"{host}.json").read_text())
 
 
-def _client(experiment):
-    folder = WORKSHOP / "client"
+def _server(experiment, certificates):
+    """nginx with the page and, on another port, a page that nobody keeps open; Caddy with the page for HTTP/3."""
+    page, other = WORKSHOP / "page", (WORKSHOP / "other", 0)
+    if experiment.protocol == "h3":
+        return caddy.Caddy(WORKSHOP / "caddy", page, experiment.keepalive_timeout, certificates)
+    slowly = f"; location = /index.html {{ limit_rate {SLOWLY}; }} keepalive_requests 1000" * experiment.streamed
+    more = "".join(f"; {name} {value}" for name, value in experiment.directives)
+    served = page, f"{experiment.keepalive_timeout}{slowly}{more}"
+    if not certificates:
+        return nginx.Nginx(WORKSHOP / "nginx", {80: served, 8080: other})
+    return nginx.Nginx(WORKSHOP / "nginx", {443: served, 8443: other}, {
+        443: nginx.certified(certificates, experiment.protocol == "h2"), 8443: nginx.certified(certificates)})
+
+
+def _client(experiment, certificates):
+    """The client; one that speaks TLS trusts the testbed's authority and logs its secrets."""
+    folder, quic = WORKSHOP / "client", experiment.protocol == "h3"
+    if certificates:
+        key_log.keep_keys(WORKSHOP / "keys")
+    if experiment.client == "replay":
+        return Replay(folder)
     if experiment.client == "chromium":
-        return Chromium(folder, experiment.incognito)
-    return {"replay": Replay, "firefox": Firefox}[experiment.client](folder)
+        client, store = Chromium(folder, experiment.incognito, quic=quic), WORKSHOP / "home" / ".pki" / "nssdb"
+    else:
+        client, store = Firefox(folder, quic), folder / "profile"
+    if certificates:
+        certificates.trust(store)
+    return client
+
+
+def url(experiment: Experiment, port: int) -> str:
+    """Where `port` of the server is, for the clients of `experiment`: by name where there is a certificate."""
+    if experiment.encrypted:
+        return f"https://{NAME}{'' if port == 443 else f':{port}'}/"
+    return f"http://{network.ADDRESSES['server']}{'' if port == 80 else f':{port}'}/"
 
 
 def _let_it_happen(experiment, client, timeline, say):
@@ -128,10 +164,9 @@ def make_visits(experiment: Experiment, client: Chromium | Firefox | Replay, tim
     begun = time.monotonic()
     for number, visit in enumerate(experiment.visits):
         time.sleep(max(0, begun + visit.at - time.monotonic()))
-        url = f"http://{network.ADDRESSES['server']}{'' if visit.port == 80 else f':{visit.port}'}/"
-        action = "fetch" if isinstance(visit, Fetch) else "visit"
-        timeline.note(f"{action} {url}")
-        getattr(client, action)(url)
+        address, action = url(experiment, visit.port), "fetch" if isinstance(visit, Fetch) else "visit"
+        timeline.note(f"{action} {address}")
+        getattr(client, action)(address)
         timeline.note("loaded")
         if number == 0:
             time.sleep(AFTER)
@@ -140,15 +175,16 @@ def make_visits(experiment: Experiment, client: Chromium | Firefox | Replay, tim
 
 def wait_for_last_socket(until: float) -> None:
     """Return when neither host has a socket left; an error at UNIX time `until`."""
-    while left := [(host, *row) for host in network.ADDRESSES for row in network.sockets(host)]:
+    while left := [(host, *row) for host in network.ADDRESSES
+                   for row in (*network.sockets(host), *network.udp_sockets(host))]:
         if time.time() > until:
             raise TimeoutError(f"sockets are still there: {left}")
         time.sleep(0.5)
 
 
-def stays(sampled: dict[str, dict]) -> list[tuple]:
-    """The rows of `sockets.csv`, from what was sampled by host."""
-    rows = [(host, *stay) for host, result in sampled.items() for stay in result["stays"]]
+def stays(sampled: dict[str, dict], kind: str = "stays") -> list[tuple]:
+    """The rows of `sockets.csv` (`kind` "udp": of `udp.csv`), from what was sampled by host."""
+    rows = [(host, *stay) for host, result in sampled.items() for stay in result[kind]]
     rows.sort(key=lambda row: (row[4], row))
     return [(*row[:4], f"{row[4]:.6f}", f"{row[5]:.6f}") for row in rows]
 
@@ -169,14 +205,14 @@ def about(experiment: Experiment, client: Chromium | Firefox | Replay, page: dic
           sampled: dict[str, dict], timeline: Timeline, frames: int) -> dict:
     """What `experiment.json` says of an experiment with nginx."""
     images = {name: size for name, size in page.items() if name.startswith("image")}
+    protocol = getattr(experiment, "protocol", "http")
     return {
         "name": experiment.name, "title": experiment.title,
         "article": experiment.article, "about": experiment.about,
         "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
         "page": {"html_bytes": page["index.html"], "favicon_bytes": page["favicon.ico"],
                  "images": [{"path": f"/{name}", "bytes": size} for name, size in images.items()]},
-        "server": {"program": "nginx", "settings": {"keepalive_timeout": experiment.keepalive_timeout},
-                   "other_ports": {"8080": {"images": 0, "keepalive_timeout": 0}}},
+        "server": _about_server(experiment, protocol),
         "client": {"program": client.program, "start": "warm", "flags": list(client.flags)},
         "addresses": network.ADDRESSES,
         "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
@@ -184,7 +220,18 @@ def about(experiment: Experiment, client: Chromium | Firefox | Replay, page: dic
         "timeline": timeline,
         "kernel": network.kernel_settings(),
         "versions": {
-            "kernel": platform.release(), "nginx": nginx.version(),
+            "kernel": platform.release(),
+            **({"caddy": caddy.version()} if protocol == "h3" else {"nginx": nginx.version()}),
             **({client.program: client.version()} if client.version() else {}),
             "dumpcap": dumpcap.version(), "python": platform.python_version(),
             "ss": network.run("client", "ss", "-V").split()[-1].removeprefix("iproute2-")}}
+
+
+def _about_server(experiment, protocol):
+    if protocol == "h3":
+        return {"program": "caddy", "protocol": "h3", "name": NAME, "settings": {"idle": experiment.keepalive_timeout},
+                "other_ports": {}}
+    settings = {"keepalive_timeout": experiment.keepalive_timeout, **dict(getattr(experiment, "directives", ()))}
+    tls = {} if protocol == "http" else {"protocol": protocol, "name": NAME, "ssl_protocols": "TLSv1.3"}
+    return {"program": "nginx", **tls, "settings": settings,
+            "other_ports": {"8443" if tls else "8080": {"images": 0, "keepalive_timeout": 0}}}

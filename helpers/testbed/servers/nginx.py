@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from helpers.testbed.hosts import network
+from helpers.testbed.servers.certificates import Certificates
 
 REQUEST_COLUMNS = (
     "time", "client_port", "connection", "nth", "request", "status", "bytes_sent", "body_bytes_sent")
@@ -27,20 +28,22 @@ http {{
 {servers}
 }}
 """
-SERVER = "    server {{ listen {port}; root {root}; keepalive_timeout {keepalive_timeout}; }}"
+SERVER = "    server {{ listen {port}{tls}; root {root}; keepalive_timeout {keepalive_timeout}; }}"
+CERTIFIED = " ssl{http2}; ssl_protocols {versions}; ssl_certificate {files.chain}; ssl_certificate_key {files.key}"
 
 
 class Nginx:
     """nginx on the host `server`, started at once.
 
-    `sites`: by port, the folder served there and its `keepalive_timeout` in seconds.
+    `sites`: by port, the folder served there and its `keepalive_timeout` in seconds. `tls`: what follows the port
+    in `listen`, by port, where it isn't plain HTTP (see `certified`).
     """
 
     host = "server"
     connections = 1024
 
-    def __init__(self, folder, sites):
-        self.folder = folder
+    def __init__(self, folder, sites, tls=None):
+        self.folder, self._tls = folder, tls or {}
         folder.mkdir()
         (folder / "nginx.conf").write_text(CONFIGURATION.format(
             folder=folder, connections=self.connections, servers=self._blocks(sites)))
@@ -51,7 +54,7 @@ class Nginx:
         self._wait_until_listening(len(sites))
 
     def _blocks(self, sites):
-        return "\n".join(SERVER.format(port=port, root=root, keepalive_timeout=timeout)
+        return "\n".join(SERVER.format(port=port, tls=self._tls.get(port, ""), root=root, keepalive_timeout=timeout)
                          for port, (root, timeout) in sites.items())
 
     def _wait_until_listening(self, ports, patience=10):
@@ -72,6 +75,11 @@ class Nginx:
         """nginx's own account: a dict per request, with `REQUEST_COLUMNS` and `server_port`, all as text."""
         with (self.folder / "access.log").open(newline="") as file:
             return list(csv.DictReader(file, (*REQUEST_COLUMNS, "server_port")))
+
+
+def certified(certificates: Certificates, http2: bool = False, versions: str = "TLSv1.3") -> str:
+    """What makes a port one of TLS, with `certificates`; `versions`: as `ssl_protocols` takes them."""
+    return CERTIFIED.format(http2=" http2" * http2, versions=versions, files=certificates)
 
 
 def version() -> str:

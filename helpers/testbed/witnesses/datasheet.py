@@ -32,6 +32,11 @@ request of its own disturbs the silence. Elsewhere it was an ordinary one, which
 advance (an incognito one opens 1). A visit or fetch on port 8080 is there only to make Chromium look at its
 idle connections.
 
+In `https-…`, `h2-…`, `h3-…` and `resumption` the server has a name (`www.example.test`), which the clients
+resolve, and a certificate of the testbed's own authority, which they trust. The secrets of their connections
+are in the capture itself (a Decryption Secrets Block), so Wireshark shows what was said. HTTP/3 is served by
+Caddy, whose log numbers neither connections nor requests.
+
 **What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
 `lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
 was lost or late is what the experiment says); Chromium and Firefox ran headless on two\
@@ -51,6 +56,7 @@ seems to have kept.
 | `requests.csv` | nginx (in `closers-race`, Python's http.server) | its access log, with the client's port |
 | `answers.csv` | the testbed | `protection`: what was sent into each TIME_WAIT, and what came of it |
 | `sent.csv`, `received.csv` | client and server programs | `old-duplicate-…`: the lines written, and read |
+| `udp.csv` | the kernel | `h3-…`: the UDP sockets at both ends, as `sockets.csv` has those of TCP |
 | `browser.json` | Chromium | its own log (NetLog), shortened to its requests and sockets (Chromium only) |
 
 In `old-duplicate-…` and `lost-last-ack-no-time-wait`, `capture.pcapng` is the server's: `capture` in
@@ -255,7 +261,8 @@ AGAIN = """\
 On Debian, as root or as an ordinary user who may have namespaces:
 
     apt-get install nginx-light chromium firefox-esr tshark iproute2 ethtool procps util-linux \
-        curl apache2-utils
+        curl apache2-utils libnss3-tools caddy
+    pip install 'trustme>=1.2'
     python -m helpers.testbed list
     python -m helpers.testbed record long-7-images-firefox
     python -m helpers.testbed record --all

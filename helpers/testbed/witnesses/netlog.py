@@ -3,8 +3,11 @@
 from urllib.parse import urlsplit
 
 
-def trimmed(log: dict, server: str) -> dict[str, list[dict]]:
+def trimmed(log: dict, server: str, name: str | None = None) -> dict[str, list[dict]]:
     """`requests` and `sockets` of a NetLog (a dict, as read from JSON) that concern the address `server`.
+
+    `name`: the server's, in URLs. Where HTTP/2 or HTTP/3 was spoken, `sessions` too: `protocol`, `local`, `remote`,
+    `opened`, `closed`, `close_reason`, and `goaway`: the last stream that a GOAWAY of the server named.
 
     A request: `url`, `method`, `client_port` of its socket, `nth` on that socket, `time`, `status`. A
     socket: `local` and `remote` (`address:port`), `opened_for` (`preconnect`, or the URL of the request it
@@ -13,8 +16,11 @@ def trimmed(log: dict, server: str) -> dict[str, list[dict]]:
     """
     events = list(_events(log))
     sockets = _sockets(events, server)
-    requests = _requests(events, server, sockets)
-    return {"requests": requests, "sockets": list(sockets.values())}
+    errors = {number: text for text, number in log["constants"].get("quicError", {}).items()}
+    sessions = _sessions(events, sockets, errors)
+    requests = _requests(events, {server, name}, sockets, sessions)
+    found = {"requests": requests, "sockets": list(sockets.values())}
+    return found | ({"sessions": list(sessions.values())} if sessions else {})
 
 
 def _events(log):
@@ -66,19 +72,49 @@ def _opened_for(events):
     return reasons
 
 
-def _requests(events, server, sockets):
+def _sessions(events, sockets, errors):
+    """The sessions of HTTP/2 and HTTP/3, by the log's id; `errors`: QUIC's, by number."""
+    over, found = _links(events, "HTTP2_SESSION_INITIALIZED"), {}
+    for source, event, time, parameters in events:
+        session = found.get(source)
+        if event in ("HTTP2_SESSION+", "QUIC_SESSION+"):
+            socket = sockets.get(over.get(source), {})
+            found[source] = {"protocol": "h2" if event == "HTTP2_SESSION+" else "h3", "local": socket.get("local"),
+                             "remote": socket.get("remote"), "opened": time, "closed": None, "close_reason": None,
+                             "goaway": None}
+        elif session and event == "QUIC_SESSION_PACKET_RECEIVED":
+            session |= {"local": parameters["self_address"], "remote": parameters["peer_address"]}
+        elif session and event in ("HTTP2_SESSION-", "QUIC_SESSION-"):
+            session["closed"] = time
+        elif session and event in ("HTTP2_SESSION_CLOSE", "QUIC_SESSION_CLOSED"):
+            session["close_reason"] = parameters.get("description", errors.get(parameters.get("quic_error")))
+        elif session and event == "HTTP2_SESSION_RECV_GOAWAY":
+            session["goaway"] = parameters["last_accepted_stream_id"]
+    return {source: session for source, session in found.items() if session["local"]}
+
+
+def _carriers(events, sockets, sessions):
+    """What carried each request, by the log's id of the request: a socket, or a session on one."""
     stream_job = _links(events, "HTTP_STREAM_REQUEST_BOUND_TO_JOB")
     socket = _links(events, "SOCKET_POOL_BOUND_TO_SOCKET")
-    requests, sent = {}, {}
+    for name in ("IMPORTED_SESSION_FROM_SOCKET", "FOUND_EXISTING_SESSION"):
+        socket |= _links(events, f"HTTP2_SESSION_POOL_{name}")
+    over_quic = _links(events, "HTTP_STREAM_REQUEST_BOUND_TO_QUIC_SESSION")
+    ids = {**{request: socket.get(job) for request, job in stream_job.items()}, **over_quic}
+    return {request: {**sockets, **sessions}[carrier] for request, carrier in ids.items()
+            if carrier in sockets or carrier in sessions}
+
+
+def _requests(events, names, sockets, sessions):
+    carriers, requests, sent = _carriers(events, sockets, sessions), {}, {}
     for source, event, time, parameters in events:
-        if event == "URL_REQUEST_START_JOB+" and urlsplit(parameters["url"]).hostname == server:
+        if event == "URL_REQUEST_START_JOB+" and urlsplit(parameters["url"]).hostname in names:
             requests[source] = {"url": parameters["url"], "method": parameters["method"], "client_port": None,
                                 "nth": None, "time": time, "status": None}
         elif event == "HTTP_TRANSACTION_SEND_REQUEST+" and source in requests:
-            used = socket.get(stream_job.get(source))
-            sent[used] = sent.get(used, 0) + 1
-            port = int(sockets[used]["local"].rsplit(":", 1)[1])
-            requests[source] |= {"client_port": port, "nth": sent[used]}
+            local = carriers[source]["local"]
+            sent[local] = sent.get(local, 0) + 1
+            requests[source] |= {"client_port": int(local.rsplit(":", 1)[1]), "nth": sent[local]}
         elif event == "HTTP_TRANSACTION_READ_RESPONSE_HEADERS" and source in requests:
             requests[source]["status"] = int(parameters["headers"][0].split()[1])
     return list(requests.values())

@@ -1,4 +1,4 @@
-"""What `ss` says here five times a second: `python -m helpers.testbed.witnesses.sampler FILE`, until SIGTERM."""
+"""What `ss` says here five times a second: `python -m helpers.testbed.witnesses.sampler FILE [udp]`, until SIGTERM."""
 
 import gc
 import json
@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from helpers.testbed.hosts.network import SOCKETS, parse_sockets
+from helpers.testbed.hosts.network import SOCKETS, UDP_SOCKETS, parse_sockets
 
 PERIOD = 0.2
 
@@ -37,20 +37,23 @@ class Stays:
         return sorted(self.ended + here, key=lambda stay: stay[3])
 
 
-def sample() -> tuple[list[tuple], dict]:
-    """Sample until SIGTERM; return the stays and how regular the samples were."""
-    stays, times, stopped = Stays(), [], []
+def sample(udp: bool = False) -> tuple[list[tuple], list[tuple] | None, dict]:
+    """Sample until SIGTERM; return the stays of TCP, those of UDP (None where not asked) and how regular it was."""
+    stays, datagrams, times, stopped = Stays(), Stays() if udp else None, [], []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     due = time.monotonic()
     while not stopped:
         before = time.time()
         listing = subprocess.run(SOCKETS, stdout=subprocess.PIPE, text=True, check=True).stdout
         stays.add(before, parse_sockets(listing), time.time())
+        if udp:
+            listing = subprocess.run(UDP_SOCKETS, stdout=subprocess.PIPE, text=True, check=True).stdout
+            datagrams.add(before, parse_sockets(listing), time.time())
         times.append(before)
         due = max(due + PERIOD, time.monotonic())
         time.sleep(max(0, due - time.monotonic()))
     longest = max(later - earlier for earlier, later in pairwise(times))
-    return stays.all(), {
+    return stays.all(), datagrams and datagrams.all(), {
         "samples": len(times), "longest_gap": round(longest, 6), "first": times[0], "last": times[-1]}
 
 
@@ -63,6 +66,6 @@ def _hurry():
 
 if __name__ == "__main__":
     _hurry()
-    found, regularity = sample()
+    found, datagrams, regularity = sample("udp" in sys.argv[2:])
     with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
-        json.dump({"stays": found, "sampling": regularity}, file)
+        json.dump({"stays": found, "udp": datagrams, "sampling": regularity}, file)
