@@ -29,6 +29,7 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
+TICKETS = 4096      # bytes: what a TLS server sends unasked behind the handshake (session tickets) is less than this
 
 
 class Case(NamedTuple):
@@ -120,7 +121,8 @@ def unread_reset(case: Case) -> Iterator[Finding]:
     """`reset-with-unread-data`: the client reset while the answer was still coming (RFC 9293 section 3.6.1)."""
     facts = case.facts
     rows = facts[(facts["reset_by"] == "client").fillna(False) & (facts["in_flight"] > 0) & facts["client_fin"].isna()
-                 & (facts["server_bytes"] > 0) & facts["server_fin"].isna()]
+                 & (facts["server_bytes"] > 0) & facts["server_fin"].isna()
+                 & ((facts["requests"] > 0) | (facts["in_flight"] > TICKETS))]
     for server, group in rows.groupby("server"):
         once = " None was used for a second request." if (group["requests"] <= 1).all() else ""
         yield Finding(
