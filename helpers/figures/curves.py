@@ -54,11 +54,12 @@ def time_wait_curve(states: pd.DataFrame, sockets: pd.DataFrame | None = None, a
     curves = {host: count(states, "TIME_WAIT", host) for host in HOSTS}
     known = numbers_of(states["until"])
     until = until or max([1.0, *known[np.isfinite(known)]]) * 1.05
-    ax.set(xlim=(0, until), xlabel="Time (s)", ylabel="sockets in TIME_WAIT")
+    begin = min([0.0, *(curve.index.min() for curve in curves.values() if len(curve))])  # clocks may be set back
+    ax.set(xlim=(begin, until), xlabel="Time (s)", ylabel="sockets in TIME_WAIT")
     wide = points_of(ax, 72 * 3.5) < until
     for host, curve in curves.items():
         curve = curve[curve.index <= until]
-        times = np.r_[0.0, curve.index.to_numpy(float), until]
+        times = np.r_[begin, curve.index.to_numpy(float), until]
         values = np.r_[0, curve.to_numpy(), curve.iloc[-1] if len(curve) else 0]
         ax.step(times, values, where="post", color=COLOURS[host], linewidth=2.4, zorder=3, clip_on=False,
                 linestyle="-" if host == "server" else (0, (4, 1.2)), label=host)
@@ -84,9 +85,10 @@ def _kernel_marks(ax, sockets, host, until):
 def _share_axes(ax):
     """Set the limits of the axes from all that share them."""
     beside, above = (axes.get_siblings(ax) for axes in (ax.get_shared_y_axes(), ax.get_shared_x_axes()))
-    last = max(line.get_xdata().max() for member in above for line in member.lines)
+    first = min(line.get_xdata().min() for member in above for line in member.lines if len(line.get_xdata()))
+    last = max(line.get_xdata().max() for member in above for line in member.lines if len(line.get_xdata()))
     top = max([1, *(line.get_ydata().max() for member in beside for line in member.lines)])
-    ax.set(xlim=(0, last), ylim=(0, top * 1.25))
+    ax.set(xlim=(min(0.0, first), last), ylim=(0, top * 1.25))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if len(beside) > 1:
         ax.label_outer()

@@ -19,6 +19,7 @@ from helpers.figures.style import (
     duration,
     in_style,
     ink,
+    numbers_of,
     plain,
     stays_of,
     widest,
@@ -27,7 +28,7 @@ from helpers.figures.style import (
 FLAG_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 LIFELINES, BAND = (0.31, 0.86), 0.14
 GAP = 1.0
-LONGEST_LADDER = 60
+LONGEST_LADDER, MOST_SPOKEN = 60, 3
 
 
 @in_style
@@ -68,21 +69,20 @@ def ladder_rows(capture: Capture, stream: int, frames: slice | None = None,
 
     Other columns: `frame`, `time`, `until`, `sender`, `label`, `http`, `style`, `gap` (seconds before it).
     """
-    flow = segment_flow(capture)
-    flow = _as_wireshark(flow[flow["stream"] == stream]).assign(probe=keepalive_probes(capture))
+    flow = segment_flow(capture, stream)
+    flow = _as_wireshark(flow).assign(probe=keepalive_probes(capture).loc[flow.index].to_numpy())
     if frames is not None:
         flow = flow.loc[frames] if isinstance(frames, slice) else flow[flow.index.isin(frames)]
-    spoken = [] if exchanges is None else _spoken(exchanges[exchanges["stream"] == stream])
-    if exchanges is not None:
-        said = signals(capture)
-        spoken += list(said[said["stream"] == stream][["time", "host", "signal"]].itertuples(index=False, name=None))
-    rows = pd.DataFrame([_row(part, spoken) for part in _parts(flow)],
+    spoken = {} if exchanges is None else _spoken(*(
+        table[table["stream"] == stream] for table in (exchanges, signals(capture))))
+    parts, gap = list(_parts(flow)), None
+    if (left_out := len(parts) - LONGEST_LADDER) > 0:
+        begin, end = LONGEST_LADDER * 2 // 3, LONGEST_LADDER * 2 // 3 + left_out
+        gap = _left_out(flow, parts[begin], parts[end], left_out + 1)
+        parts = parts[:begin] + parts[end + 1:]
+    told = [_row(flow.iloc[part], spoken) for part in parts]
+    rows = pd.DataFrame(told if gap is None else [*told[:begin], gap, *told[begin:]],
                         columns=["frame", "time", "until", "sender", "label", "http", "style"])
-    if (left_out := len(rows) - LONGEST_LADDER) > 0:
-        cut = slice(LONGEST_LADDER * 2 // 3, LONGEST_LADDER * 2 // 3 + left_out)
-        rows.loc[cut.start, ["until", "sender", "label", "http", "style"]] = [
-            rows["until"][cut.stop], None, f"… {left_out + 1} rows left out …", "", "left out"]
-        rows = rows.drop(rows.index[cut.start + 1:cut.stop + 1]).reset_index(drop=True)
     rows["gap"] = (rows["time"] - rows["until"].shift()).where(lambda gap: gap > GAP)
     rows["y"] = (1 + 0.3 * (rows["http"] != "") + rows["gap"].notna()).cumsum() - 1
     rows["lands"] = rows["y"] + SLANT
@@ -106,44 +106,66 @@ def _as_wireshark(flow):
 
 
 def _parts(flow):
-    """`flow` in parts that have a row each: three or more data segments in a run, or probes, share one."""
+    """The positions in `flow` of each row's segments: three or more data segments in a run, or probes, share one."""
     bare = flow["flags"] & (SYN | FIN | RST) == 0
-    kind = np.select([~bare, flow["probe"], flow["length"] > 0], ["control", "probe", "data"], "ack")
-    end, time = flow["end"].to_numpy(), flow["time"].to_numpy()
-    at = 0
-    while at < len(flow):
-        run = at + 1
-        while kind[at] in ("data", "probe") and run < len(flow) and (
+    kind = np.select([~bare, flow["probe"], flow["length"] > 0], ["control", "probe", "data"], "ack").tolist()
+    end, time, at = flow["end"].tolist(), flow["time"].tolist(), 0
+    while at < len(kind):
+        run, own, others = at + 1, [at], []
+        while kind[at] in ("data", "probe") and run < len(kind) and (
                 kind[run] == kind[at] if end[run] == end[at] else kind[run] == "ack") and (
                 kind[at] == "probe" or time[run] - time[run - 1] < GAP):
+            (own if end[run] == end[at] else others).append(run)
             run += 1
-        part = flow.iloc[at:run]
-        own = part[part["end"] == end[at]]
         if len(own) < 3:
-            own, part = flow.iloc[at:at + 1], flow.iloc[at:at + 1]
+            own, others = [at], []
         yield own
-        if len(own) < len(part):
-            yield part[part["end"] != end[at]]
-        at += len(part)
+        if others:
+            yield others
+        at += len(own) + len(others)
 
 
-def _spoken(exchanges):
-    """(time, end, text) of each request line and each status."""
-    texts = []
-    for row in exchanges.itertuples():
-        texts.append((row.requested, "client", f"{plain(row.method)} {plain(row.target)}"))
-        if pd.notna(row.status):
-            phrase = f" {HTTPStatus(row.status).phrase}" if row.status in set(HTTPStatus) else ""
-            size = "" if pd.isna(row.response_bytes) else f", {row.response_bytes:,} bytes"
-            texts.append((row.answered, "server", f"{row.status}{phrase}{size}"))
-    return [text for text in texts if pd.notna(text[0])]
+def _left_out(flow, first, last, many):
+    """The row that stands for `many` rows left out, from the part `first` to `last`."""
+    frame, time, until = flow.index[first[0]], flow["time"].iloc[first[0]], flow["time"].iloc[last[-1]]
+    return [frame, time, until, None, f"… {many:,} rows left out …", "", "left out"]
+
+
+def _spoken(exchanges, signals):
+    """Of each end: when it spoke, in order, and what: the row in `exchanges`, or the text of a signal."""
+    spoken, rows = {}, exchanges.reset_index(drop=True)
+    for end, name, said in zip(HOSTS, ("requested", "answered"), ("method", "status")):
+        part, own = rows[rows[name].notna() & rows[said].notna()], signals[signals["host"] == end]
+        times, what = np.r_[numbers_of(part[name]), numbers_of(own["time"])], [*part.index, *own["signal"]]
+        order = np.argsort(times, kind="stable")
+        spoken[end] = times[order], [what[place] for place in order], rows
+    return spoken
+
+
+def _http(spoken, end, since, until):
+    """The request lines, or statuses, of one `end` from `since` to `until`: the first ones, and how many more."""
+    times, what, rows = spoken[end]
+    first, stop = np.searchsorted(times, since, "left"), np.searchsorted(times, until, "right")
+    tell = _request if end == "client" else _status
+    told = [item if isinstance(item, str) else tell(rows.loc[item])
+            for item in what[first:min(stop, first + MOST_SPOKEN)]]
+    more = [f"and {stop - first - len(told):,} more"] if stop - first > len(told) else []
+    return " · ".join([*told, *more])
+
+
+def _request(row):
+    return f"{plain(row.method)} {plain(row.target)}"
+
+
+def _status(row):
+    phrase = f" {HTTPStatus(row.status).phrase}" if row.status in set(HTTPStatus) else ""
+    return f"{row.status}{phrase}" + ("" if pd.isna(row.response_bytes) else f", {row.response_bytes:,} bytes")
 
 
 def _row(part, spoken):
     """One row of the ladder from the segments in `part`, all of one sender."""
     first, last, many = part.iloc[0], part.iloc[-1], len(part)
-    http = " · ".join(text for time, end, text in spoken
-                      if end == first["end"] and first["time"] <= time <= last["time"] and first["length"])
+    http = _http(spoken, first["end"], first["time"], last["time"]) if spoken and first["length"] else ""
     style = "reset" if first["flags"] & RST else "fin" if first["flags"] & FIN else \
         "probe" if first["probe"] else "plain"
     if many == 1:

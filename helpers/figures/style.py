@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox
 
 COLOURS = {
     "client": "#005B9A", "server": "#D55E00",
@@ -38,6 +39,7 @@ STYLE = {
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".svg", ".avif")
 SLANT, INSTANT = 0.5, 0.5
+MARGIN = 2.0    # inches; labels that stand outside a figure need less
 CENTRE, SMALL = {"ha": "center", "va": "center"}, {"size": 9, "zorder": 5}
 
 
@@ -87,8 +89,10 @@ class _Described:
 
 @in_style
 def png_of(fig: Figure) -> bytes:
-    """`fig` as PNG, the same bytes each time; closes it."""
-    png = io.BytesIO()
+    """`fig` as PNG, the same bytes each time; closes it. What stands more than `MARGIN` outside is cut off."""
+    png, whole = io.BytesIO(), fig.get_tightbbox
+    limit = Bbox([[-MARGIN, -MARGIN], fig.get_size_inches() + MARGIN])
+    fig.get_tightbbox = lambda *args, **kwargs: Bbox.intersection(whole(*args, **kwargs), limit) or limit
     fig.savefig(png, format="png", bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     return png.getvalue()

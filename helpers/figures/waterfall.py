@@ -24,6 +24,7 @@ from helpers.figures.style import (
     time_axis,
 )
 
+MOST_BARS = 100
 OPEN = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED")
 
 
@@ -101,9 +102,12 @@ def _after_fin(ax, y, stay, keep_clear):
 
 
 def _request_bars(ax, y, requests, opened, close):
-    """Draw requests as bars, none too thin to be seen, named where there is room; returns the last's end."""
+    """Draw requests as bars, none too thin to be seen, named where there is room; returns the last's end.
+
+    What comes after the first `MOST_BARS` requests shares one bar.
+    """
     low, high = ax.get_xlim()
-    edge = -np.inf
+    edge, (requests, others) = -np.inf, (requests.iloc[:MOST_BARS], requests.iloc[MOST_BARS:])
     begins = [*numbers_of(requests["requested"]), min(close - points_of(ax, 6), high)]
     for begin, after, row in zip(begins, begins[1:], requests.itertuples()):
         last = next((time for time in (row.finished, row.answered) if pd.notna(time)), begin)
@@ -122,7 +126,20 @@ def _request_bars(ax, y, requests, opened, close):
             ax.annotate(name, (edge, y), (2, 4), **look)
         elif needs < opened - low:
             ax.annotate(name, (opened, y), (-6, 0), ha="right", **look | {"va": "center"})
-    return edge
+    return _other_requests(ax, y, others, edge) if len(others) else edge
+
+
+def _other_requests(ax, y, requests, edge):
+    """Draw `requests` as one bar behind `edge`, with their number where there is room; returns its end."""
+    times = np.r_[numbers_of(requests["finished"]), numbers_of(requests["requested"])]
+    begin, high = max(edge, np.nanmin(times)), ax.get_xlim()[1]
+    end = max(begin + points_of(ax, 4), min(np.nanmax(times), high))
+    ax.add_patch(Rectangle((begin, y - 0.3), end - begin, 0.6, facecolor=COLOURS["quiet"], linewidth=0.6, alpha=0.6,
+                           edgecolor=COLOURS["edge"], zorder=4, gid=f"{requests['stream'].iloc[0]} other requests"))
+    text = f"{len(requests):,} more"
+    if points_of(ax, text_width(text) + 5) < end - begin and end <= high:
+        ax.text((begin + end) / 2, y, text, color="white", **CENTRE, **SMALL)
+    return end
 
 
 def _ending_marks(ax, y, ended, closer, seen):

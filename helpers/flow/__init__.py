@@ -4,6 +4,8 @@
 `flows(capture)` yields.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 
 from helpers.captures import Capture
@@ -34,16 +36,28 @@ COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", 
            "seq", "seq_end", "ack", "edge", "valid")
 
 
-def segment_flow(capture: Capture) -> pd.DataFrame:
+def segment_flow(capture: Capture, stream: int | None = None) -> pd.DataFrame:
     """The segments of `capture`, sorted by stream, with what was known before each; index `frame`.
+
+    `stream`: of this one alone, which takes little time and memory in a large capture.
 
     `end`: the sender, `client` or `server` (arbitrary, but the same throughout, in a stream of which no SYN was
     captured). `seq`, `seq_end`, `ack`, `began`, `has_ack`, `edge`, `valid`, `row`: see `Flow`. `next`, `acked`,
     `fin_before`, `peer_window`: see `History`.
     """
+    if stream is not None and "segment_flow" not in capture.derived:
+        return segment_flow(_only(capture, stream)).assign(stream=stream)
     if "segment_flow" not in capture.derived:
         flow = next(flows(capture, NO_LIMIT))
         columns = {name: getattr(flow, name) for name in COLUMNS} | known_before(flow)._asdict()
         columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
         capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
-    return capture.derived["segment_flow"]
+    whole = capture.derived["segment_flow"]
+    return whole if stream is None else whole[whole["stream"] == stream]
+
+
+def _only(capture: Capture, stream: int) -> Capture:
+    """The segments of one stream of `capture`, as stream 0."""
+    rows = (capture.segments["stream"] == stream).to_numpy()
+    headers = {name: column[rows] for name, column in capture.headers.items() if len(column) == len(rows)}
+    return replace(capture, segments=capture.segments[rows].assign(stream=0), headers=headers, derived={})
