@@ -65,6 +65,8 @@ def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None) -> Ca
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f"merge_captures: paths is one path, {paths!r}; give a list of paths: [{paths!r}]")
+    if not isinstance(paths, Iterable):
+        raise TypeError(f"merge_captures: paths is {paths!r}; give a list of paths")
     paths = list(paths)
     if not paths:
         raise ValueError("merge_captures: no paths given; is the folder empty, or the pattern wrong?")

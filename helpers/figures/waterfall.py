@@ -24,7 +24,7 @@ from helpers.figures.style import (
     time_axis,
 )
 
-MOST_BARS = 100
+MOST_BARS = 40
 OPEN = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED")
 
 

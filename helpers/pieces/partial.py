@@ -1,12 +1,11 @@
 """What is known of the connections in one piece of a capture, and in neighbouring pieces together."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,7 +48,9 @@ def partials(paths: Sequence | str | PathLike, piece: int, payload: bool) -> Ite
 
 def in_time(paths: Sequence | str | PathLike) -> list:
     """The captures in the order of their first frames; one without a frame stands at the end."""
-    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not isinstance(paths, (str, PathLike, Iterable)):
+        raise TypeError(f"paths is {paths!r}; give the path of a capture, or a list of paths")
+    paths = [paths] if isinstance(paths, (str, PathLike)) or hasattr(paths, "read") else list(paths)
     if len(paths) < 2:
         return paths
     first = {path: next(read_pieces(path, FIRST)) for path in paths}

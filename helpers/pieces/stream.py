@@ -26,8 +26,11 @@ def read_captures(paths: Sequence | str | PathLike, piece: int = PIECE, payload:
     its 4-tuple; what comes after begins a new one. Streams are numbered as in one piece. Memory is bounded by a piece
     and what is open, not by the file.
 
-    Raises `CaptureError` where a file can't be opened or is no capture.
+    Raises `CaptureError` where a file can't be opened or is no capture, ValueError where there are no paths, or
+    `piece` is below one byte.
     """
+    if piece < 1:
+        raise ValueError(f"read_captures: piece is {piece}; it must be at least 1 byte")
     waiting, numbers = [], 0
     for partial in partials(paths, piece, payload):
         waiting.append(partial)
@@ -36,8 +39,9 @@ def read_captures(paths: Sequence | str | PathLike, piece: int = PIECE, payload:
             waiting = [carry]
             if len(tables.connections):
                 yield tables
-    if waiting:
-        yield tables_of(joined(waiting), payload, numbers)
+    if not waiting:
+        raise ValueError("read_captures: no paths given; is the folder empty, or the pattern wrong?")
+    yield tables_of(joined(waiting), payload, numbers)
 
 
 def _give_out(partial: Partial, numbers: int, payload: bool, closed_for: float,

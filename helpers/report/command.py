@@ -1,4 +1,4 @@
-"""The command: `python -m helpers.report CAPTURE… [--keys keys.log] [--out report.html]`, or with a list of sockets."""
+"""The command: `python -m helpers.report CAPTURE… [--keys keys.log] [--out report.html] [--json]`, or a list of sockets."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helpers.captures import CaptureError, merge_captures
 from helpers.report.diagnosed import findings_of, looked_for
+from helpers.report.document import document
 from helpers.report.facts import Incident, visible
 from helpers.report.listed import is_socket_list, socket_summary
 from helpers.report.page import page
@@ -21,6 +22,8 @@ class ReportError(Exception):
 
 def _writable(out, captures):
     """The place `out` names. Raises `ReportError` where something stands that must not be lost."""
+    if not out:
+        raise ReportError("--out: no name given; give it the name of an .html file")
     try:
         place = Path(out).resolve()
         if any(place == Path(path).resolve() for path in captures):
@@ -31,7 +34,7 @@ def _writable(out, captures):
             raise ReportError(f"{out}: exists and is no HTML page, so it stays; give --out another name")
         if not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
             raise ReportError(f"{out}: can't write into {place.parent}; give --out another place")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:     # RuntimeError: links in a circle, before Python 3.13
         raise ReportError(f"{out}: {error}; give --out another name") from error
     return place
 
@@ -54,39 +57,29 @@ def _write(place, text):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the summary and write the page; the exit status: 0, 2 after an error, 3 for a finding of --fail-on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.report",
-        description="What became of the TCP connections of a pcap or pcapng file (gzipped or not); or what a list of "
-                    "sockets by ss or netstat tells.")
-    parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="several are merged by time; or one list")
-    parser.add_argument("--fail-on", metavar="FINDING", action="append", default=[],
-                        help="exit status 3 if this is found; may be given several times, `any` for all")
-    parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
-    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE)")
-    options = parser.parse_args(arguments)
+    """Print the summary and write the page; the exit status.
+
+    0; 2 after an error; 3 for a finding of --fail-on; 130 after Ctrl-C.
+    """
+    options = _options(arguments)
     try:
-        place = _writable(options.out, options.captures) if options.out else None
-        if is_socket_list(options.captures[0]):
-            return _socket_lists(options)
-        incident = Incident(merge_captures(options.captures, options.keys))
-        _say(summary(incident))
-        if place:
-            os.environ.setdefault("MPLBACKEND", "Agg")
-            _write(place, page(incident))
-            _say(f"\nThe page with tables and figures: {visible(place, 1000)}")
-        return _status(incident, options)
+        return _report(options)
     except CaptureError as error:
         where = f"{error.path}: byte {error.offset}" if error.offset else error.path
         return _failed(f"{where}: {error.reason}; give a pcap or pcapng file (gzipped or not)")
+    except MemoryError:
+        return _failed("the tables of this capture do not fit into memory; read it with helpers.pieces.read_captures")
     except (ReportError, SocketError) as error:
         return _failed(error)
+    except KeyboardInterrupt:
+        _failed("interrupted")
+        return 130
 
 
 def _socket_lists(options):
     """The report on a list of sockets, which has no page."""
-    if options.out or len(options.captures) > 1:
-        raise ReportError(f"{options.captures[0]}: a list of sockets; give one, and no --out")
+    if options.out or options.json or options.private or len(options.captures) > 1:
+        raise ReportError(f"{options.captures[0]}: a list of sockets; give one, and no --out, --json or --private")
     lists = read_sockets(options.captures[0])
     _say(socket_summary(lists))
     return _status(lists, options)
@@ -101,12 +94,80 @@ def _status(what, options):
     return 3 if found & set(options.fail_on) or (found and "any" in options.fail_on) else 0
 
 
+def _options(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.report",
+        description="What became of the TCP connections of a pcap or pcapng file (gzip or zstd, or not zipped); or what "
+                    "a list of sockets by ss or netstat tells.")
+    parser.add_argument("captures", metavar="CAPTURE", nargs="+",
+                        help="several are merged by time, - reads standard input; or one list")
+    parser.add_argument("--fail-on", metavar="FINDING", action="append", default=[],
+                        help="exit status 3 if this is found; may be given several times, `any` for all")
+    parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE)")
+    parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
+    parser.add_argument("--json", action="store_true", help="print the same facts for machines, as JSON")
+    parser.add_argument("--private", action="store_true",
+                        help="number the addresses (host-1, host-2, ...) and leave the targets of requests out")
+    return parser.parse_args(arguments)
+
+
+def _report(options):
+    if options.captures.count("-") > 1:
+        raise ReportError("-: standard input can be read once only; name it once")
+    place = None if options.out is None else _writable(options.out, options.captures)
+    if options.captures[0] != "-" and is_socket_list(options.captures[0]):
+        return _socket_lists(options)
+    with _Steps(6 if place else 5) as step:
+        step("reading")
+        paths = [sys.stdin.buffer if path == "-" else path for path in options.captures]
+        incident = Incident(merge_captures(paths, options.keys), options.private)
+        for name in ("connections", "states", "exchanges"):
+            step(name)
+            getattr(incident, name)
+        step("summary")
+        told = document(incident) if options.json else summary(incident)
+        if place:
+            step("page")
+            os.environ.setdefault("MPLBACKEND", "Agg")
+            text = page(incident)
+    _say(told)
+    if place:
+        _write(place, text)
+        if not options.json:
+            _say(f"\nThe page with tables and figures: {visible(place, 1000)}")
+    return _status(incident, options)
+
+
+class _Steps:
+    """How far the report has come, shown on a terminal while it works, and nowhere else."""
+
+    def __init__(self, total):
+        self._bar = None
+        if sys.stderr is not None and sys.stderr.isatty():
+            from tqdm import tqdm
+            self._bar = tqdm(total=total, leave=False, bar_format="{desc:<12}{bar:20} {elapsed}")
+
+    def __enter__(self):
+        return self._step
+
+    def _step(self, name):
+        if self._bar is not None:
+            self._bar.update(self._bar.desc != "")
+            self._bar.set_description_str(name)
+
+    def __exit__(self, *trouble):
+        if self._bar is not None:
+            self._bar.close()
+
+
 def _say(text):
     """Print `text`, also to a reader such as `head` who has left."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ReportError(f"can't print the report: {error.strerror}") from error
 
 
 def _failed(message):

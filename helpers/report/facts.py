@@ -3,6 +3,8 @@
 They serve a notebook too: `incident = Incident(merge_captures(paths))`, then `facts(incident)`, `by_server`, and so on.
 """
 
+import re
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -15,7 +17,7 @@ from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
-CANNOT_TELL = "cannot tell"
+CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
 TALLIES = {"ending": ("", ("fin", "reset", "open")), "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
@@ -27,18 +29,25 @@ KINDS = {"forgotten": "left in FIN_WAIT_2 until it was forgotten", "reset": "end
 
 
 class Incident:
-    """The tables of a capture, each computed once when first asked for."""
+    """The tables of a capture, each computed once when first asked for.
 
-    def __init__(self, capture: Capture) -> None:
-        self.capture, self.segments = capture, capture.segments
+    `private`: without what may tell of people: addresses are numbered (`host-1`, in order of their first segment), and
+    the targets of requests and the names of servers are left out.
+    """
+
+    def __init__(self, capture: Capture, private: bool = False) -> None:
+        self.capture, self.private = _without_addresses(capture) if private else capture, private
+        self.segments = self.capture.segments
 
     @cached_property
     def connections(self) -> pd.DataFrame:
-        return connections(self.capture)
+        table = connections(self.capture)
+        return table.drop(columns="server_name") if self.private and "server_name" in table else table
 
     @cached_property
     def exchanges(self) -> pd.DataFrame:
-        return exchanges(self.capture)
+        table = exchanges(self.capture)
+        return table.assign(target=table["target"].where(table["target"].isna(), LEFT_OUT)) if self.private else table
 
     @cached_property
     def quic(self) -> pd.DataFrame:
@@ -49,6 +58,30 @@ class Incident:
     @cached_property
     def states(self) -> pd.DataFrame:
         return states(self.capture)
+
+    @cached_property
+    def servers(self) -> pd.DataFrame:
+        return _by_server(self)
+
+    @cached_property
+    def peaks(self) -> pd.DataFrame:
+        return _peaks(self)
+
+
+def _without_addresses(capture):
+    """The capture with `host-1`, `host-2`, ... in place of addresses, and the bare names of its files."""
+    segments = capture.segments
+    codes = np.stack([segments[name].cat.codes for name in ("src", "dst")], axis=1).ravel()
+    numbers = {code: number for number, code in enumerate(pd.unique(codes), 1)}
+    names = [f"host-{numbers.get(code, 0)}" for code in range(len(segments["src"].cat.categories))]
+    hidden = {name: segments[name].cat.rename_categories(names) for name in ("src", "dst")}
+    return replace(capture, segments=segments.assign(**hidden), derived={}, path=_bare(capture.path),
+                   cut=capture.cut and _bare(capture.cut))
+
+
+def _bare(text):
+    """`text` without the folders in it."""
+    return re.sub(r"[^\s,;]*[/\\]", "", text)
 
 
 def visible(text: object, longest: int = LONGEST_TEXT) -> str:
@@ -70,15 +103,15 @@ def facts(incident: Incident) -> pd.Series:
         "frames": f"{capture.frames:,}", "TCP segments": f"{len(capture.segments):,}",
         "skipped": visible(skipped, 1000) if skipped else "nothing",
         "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no",
-        "dropped": _dropped(capture), **_encrypted(capture)})
+        "dropped": _dropped(capture), **_encrypted(capture, incident.private)})
 
 
-def _encrypted(capture):
+def _encrypted(capture, private):
     """What the capture has of TLS: how many connections, to whom, which could not be read and why; nothing if none."""
     table = handshakes(capture)
     if not len(table):
         return {}
-    names = ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
+    names = LEFT_OUT if private else ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
     reasons = ", ".join(f"{reason} ({number:,})" for reason, number in table["unread"].value_counts().items())
     text = f"{len(table):,} connections, to {names}"
     advice = "; a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
@@ -100,6 +133,10 @@ def by_server(incident: Incident) -> pd.DataFrame:
     `keepalive_probes`; `requests`; `asked` (connections with a request), `no_data`, `unread` (those with data
     that hold no request that can be read). Those without a captured SYN are in the row `cannot tell`.
     """
+    return incident.servers
+
+
+def _by_server(incident):
     table = incident.connections
     asked = incident.exchanges.groupby("stream").size().reindex(table.index, fill_value=0)
     data = end_events(incident.capture)["bytes"].groupby("stream").sum() > 0
@@ -133,6 +170,10 @@ def peaks(incident: Incident) -> pd.DataFrame:
 
     Only the `LONGEST_TABLE` ends with most TIME_WAITs in all are counted.
     """
+    return incident.peaks
+
+
+def _peaks(incident):
     waits = incident.states[incident.states["state"] == "TIME_WAIT"]
     waits = waits.assign(address=_address(waits["local"]), host=waits["host"].fillna(CANNOT_TELL))
     rows = []
