@@ -8,6 +8,10 @@ import numpy as np
 ETHERNET = np.dtype([("destination", "u1", 6), ("source", "u1", 6), ("type", ">u2")])
 # IEEE 802.1Q, 802.1ad
 VLAN_TAG = np.dtype([("control", ">u2"), ("type", ">u2")])
+# Cisco's VN-Tag, before IEEE 802.1BR; IEEE 802.1BR's E-TAG; IEEE 802.1ah's I-TAG, which an Ethernet frame follows
+VN_TAG = np.dtype([("control", ">u4"), ("type", ">u2")])
+E_TAG = np.dtype([("control", "V6"), ("type", ">u2")])
+SERVICE_TAG = np.dtype([("control", ">u4")])
 # IEEE 802.2 with SNAP, RFC 1042
 LOGICAL_LINK = np.dtype([("access_points", ">u2"), ("control", "u1"), ("organisation", "u1", 3), ("type", ">u2")])
 # IEEE 802.5

@@ -14,7 +14,10 @@ CUT, MALFORMED = "cut inside the IP header", "malformed IP header"
 
 
 def pass_ip(batch: Batch) -> None:
-    """Move every frame past its IP header, at `ip_at`, to the `protocol` that follows; leave out later fragments."""
+    """Move every frame past its IP header, at `ip_at`, to the `protocol` that follows; leave out later fragments.
+
+    `more`: whether it is the first of several fragments.
+    """
     batch.keep(batch.at < batch.end, CUT)
     version = type_of_version(batch.data[batch.at])
     batch.keep((version == Type.IPV6) | (version == Type.IPV4) & (batch.next_type == Type.IPV4), MALFORMED)
@@ -23,7 +26,7 @@ def pass_ip(batch: Batch) -> None:
     batch.keep(batch.at + header_length <= batch.end, CUT)
     rows4, rows6 = np.flatnonzero(batch.next_type == Type.IPV4), np.flatnonzero(batch.next_type == Type.IPV6)
     size, batch.ip_at = len(batch.at), batch.at.copy()
-    batch.protocol, batch.fragment, batch.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
+    batch.more, batch.protocol, batch.fragment, batch.sound = np.zeros(size, bool), np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
     _pass_ipv4(batch, rows4)
     _pass_ipv6(batch, rows6)
     batch.keep(batch.sound, lambda cut: CUT if cut else MALFORMED,
@@ -40,6 +43,7 @@ def _pass_ipv4(batch, rows):
     batch.sound[rows] = (header_length >= headers.IPV4.itemsize) & (offloaded | (total >= header_length))
     batch.protocol[rows] = header["protocol"]
     batch.fragment[rows] = header["flags_offset"] & 0x1FFF != 0
+    batch.more[rows] = header["flags_offset"] & 0x2000 != 0
     batch.end_at(rows, np.where(offloaded, batch.wire_end[rows], batch.at[rows] + total))
     batch.at[rows] += header_length
     _pass_extensions(batch, rows)
@@ -66,6 +70,7 @@ def _pass_extensions(batch, rows):
         size = np.select([kind == FRAGMENT_HEADER, kind == AUTHENTICATION_HEADER],
                          [np.full(len(rows), 8), length * 4 + 8], length * 8 + 8)
         batch.fragment[rows] = (kind == FRAGMENT_HEADER) & (extension["offset_flags"] & 0xFFF8 != 0)
+        batch.more[rows] |= (kind == FRAGMENT_HEADER) & (extension["offset_flags"] & 1 != 0)
         batch.protocol[rows] = extension["next_header"]
         batch.at[rows] += size
 

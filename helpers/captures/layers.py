@@ -38,6 +38,9 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
     Type.VLAN: (headers.VLAN_TAG, "VLAN tag", links.pass_ethernet),
     Type.SERVICE_VLAN: (headers.VLAN_TAG, "VLAN tag", links.pass_ethernet),
     Type.OLD_VLAN: (headers.VLAN_TAG, "VLAN tag", links.pass_ethernet),
+    Type.VN_TAG: (headers.VN_TAG, "VN tag", links.pass_with_type),
+    Type.E_TAG: (headers.E_TAG, "E tag", links.pass_with_type),
+    Type.PROVIDER_BACKBONE: (headers.SERVICE_TAG, "service tag", links.pass_before(Type.ETHERNET)),
     Type.LOGICAL_LINK: (headers.LOGICAL_LINK, "IEEE 802.2 header", links.pass_logical_link),
     Type.RADIOTAP: (headers.RADIOTAP, "link header", links.pass_radiotap),
     Type.WIRELESS: (headers.WIRELESS, "link header", links.pass_wireless),
@@ -128,7 +131,9 @@ def _pass_layers(batch):
     _pass_tunnels(batch)
     batch.udp = places_of(batch)
     batch.keep(batch.protocol == TCP_PROTOCOL, _protocol_name, batch.protocol)
-    batch.keep(batch.at + headers.TCP.itemsize <= batch.wire_end, "malformed TCP header")
+    whole = batch.at + headers.TCP.itemsize <= batch.wire_end
+    batch.keep(whole, lambda more: "first IP fragment, shorter than a TCP header" if more else "malformed TCP header",
+               batch.more)
     batch.keep(batch.at + headers.TCP.itemsize <= batch.end, "cut inside the TCP header")
     batch.tcp = batch.header(headers.TCP).view(BYTES_OF_TCP)
 

@@ -34,7 +34,10 @@ class Type(IntEnum):
     SERVICE_VLAN = 0x88A8   # IEEE 802.1ad
     ERSPAN_1_2 = 0x88BE
     LLDP = 0x88CC
+    PROVIDER_BACKBONE = 0x88E7  # IEEE 802.1ah
     FABRIC_PATH = 0x8903
+    VN_TAG = 0x8926
+    E_TAG = 0x893F          # IEEE 802.1BR
     OLD_VLAN = 0x9100       # two tags, before IEEE 802.1ad
     ERSPAN_3 = 0x22EB
     CISCO_HDLC = 1 << 16
@@ -115,6 +118,7 @@ UDP_TUNNELS = {             # UDP ports behind which another packet is carried
     1701: Type.L2TP,        # RFC 2661
     2152: Type.GTP,         # 3GPP TS 29.281
     3544: Type.TEREDO,      # RFC 4380
+    4754: Type.GRE,         # RFC 8086
     4789: Type.VXLAN,       # RFC 7348
     4790: Type.VXLAN_GPE,
     6081: Type.GENEVE,      # RFC 8926

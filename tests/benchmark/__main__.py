@@ -152,7 +152,7 @@ def record(frames):
         programs.check(("wrk",))
         failures = workers.record([BenchmarkLoad(frames, REQUESTS)], CACHE, 1)
         if failures:
-            raise programs.Unable(failures["rush"])
+            raise programs.Unable(failures["benchmark-load"])
     return folder
 
 

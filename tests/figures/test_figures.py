@@ -1,5 +1,6 @@
 """The figures, judged by what their artists hold, never by their pixels."""
 
+import struct
 import warnings
 from itertools import pairwise
 from types import SimpleNamespace
@@ -362,3 +363,20 @@ def test_a_shipped_recording_can_be_drawn(folder):
     assert texts(ax).count("no request") == len(set(table.index) - set(experiment.exchanges["stream"]))
     figures.ladder(experiment.capture, table.index[0], new(), None, experiment.exchanges, experiment.states)
     plt.close("all")
+
+
+@pytest.mark.parametrize("back", [86_400, 30 * 86_400])
+def test_time_that_goes_back_is_drawn_in_bounds(tmp_path, back):
+    capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *SERVER_CLOSES)
+    stays = states(capture)
+    earlier = stays.assign(since=stays["since"] - back, until=stays["until"] - back)
+    fig, ax = figures.figure(4)
+    figures.time_wait_curve(pd.concat([earlier, stays]), ax=ax)
+    width, height = struct.unpack(">II", figures.png_of(fig)[16:24])
+    assert 800 < width < 1500 and 300 < height < 900 and ax.get_xlim()[0] <= -back + 60
+
+
+def test_what_stands_far_outside_a_figure_is_cut_off():
+    fig, _ = figures.figure(4)
+    fig.text(1000, 0.5, "far")
+    assert max(struct.unpack(">II", figures.png_of(fig)[16:24])) < 2000
