@@ -8,6 +8,7 @@ of them needs and ends: the host of a virtual machine takes back what lies free,
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import subprocess
@@ -23,7 +24,7 @@ from tests.benchmark import encrypted
 from tests.benchmark.benchmark_load import BenchmarkLoad
 
 CACHE = Path(".cache") / "benchmark"
-FRAMES, REQUESTS, REPEAT = 1_500_000, 100_000, 3
+FRAMES, REQUESTS, REPEAT = 1_500_000, 100_000, 5
 SLOW = 60_000
 TOUCHED = 2 << 30
 PARTS = (8, 4, 2, 1)
@@ -197,13 +198,13 @@ def lines(folder, frames):
     sealed, _ = encrypted.write(folder)
     return [
         Line("file → segments", "tshark -T fields, into pandas", headers, "segments",
-             (TSHARK, headers, *tshark(headers, SEGMENT_FIELDS)), 40),
+             (TSHARK, headers, *tshark(headers, SEGMENT_FIELDS)), 100),
         Line("file → segments", "scapy, dissecting", headers, "segments", (SCAPY, few), 250, scale),
         Line("file → segments", "dpkt", headers, "segments", (DPKT, few), 15, scale),
         Line("file → connections, closer, TIME_WAIT over time", "tcptrace (C)", plain, "connections",
-             ["tcptrace", "-n", plain], 1),
+             ["tcptrace", "-n", plain], 2.5),
         Line("file → exchanges", "tshark -Y http", requests, "exchanges",
-             (TSHARK, requests, *tshark(requests, HTTP_FIELDS, "-Y", "http")), 5),
+             (TSHARK, requests, *tshark(requests, HTTP_FIELDS, "-Y", "http")), 15),
         Line("file with its keys → exchanges over TLS, HTTP/1.1 and 2", "tshark -Y 'http or http2', the same keys", sealed,
              "exchanges", (TSHARK, sealed, *tshark(sealed, (*HTTP_FIELDS, *HTTP2_FIELDS), "-Y", "http or http2")), 3)]
 
@@ -263,16 +264,34 @@ def main(arguments=None):
     for line in lines(folder, frames):
         ratio, own, peer = compare(line, options.repeat)
         print(f"| {line.work} | {line.against} | {_spread(own)} | {_spread(peer)} | {ratio:.1f} | {line.bar} |", flush=True)
-    print("\n| the same frames in | file → connections, all | against one file | peak memory / file |\n|---|---|---|---|")
+    print("\n| the same frames in | file → connections, all | against one file | peak memory / file (bar 2.5) |\n|---|---|---|---|")
     rows = growth(folder, frames, 2 * options.repeat + 1)
     for parts, took, memory in rows:
         print(f"| {parts} × {frames // parts:,} | {took:.2f} s | {took / rows[-1][1]:.2f} | {memory:.1f} |", flush=True)
+    report(folder, options.repeat)
     pieces(folder)
     cluster(folder)
 
 
 def _spread(times):
     return f"{statistics.median(times):.2f} s ± {(max(times) - min(times)) / 2 / statistics.median(times):.0%}"
+
+
+def report(folder, repeat):
+    """Print how much CPU time the report's command takes, with all that it imports: on all frames, and with a page."""
+    small = data_folder() / "long-7-images-replay" / "capture.pcapng"
+    for what, bar, words in (("all frames", 5, [folder / "headers.pcapng"]),
+                             ("a small file, with --out", 2, [small, "--out", folder / "page.html"])):
+        took = statistics.median(cpu([sys.executable, "-m", "helpers.report", *words]) for _ in range(repeat))
+        print(f"The report on {what}: {took:.2f} s of CPU (bar {bar})", flush=True)
+
+
+def cpu(command):
+    """How many seconds of CPU time a command takes, user's and system's."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def pieces(folder):

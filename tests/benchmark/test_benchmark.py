@@ -75,3 +75,9 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="benchmark: not installed: tshark, editcap, tcptrace"):
         benchmark.main([])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it measures on Linux only")
+def test_cpu_time_is_that_of_the_command():
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    assert 0.5 <= benchmark.cpu([sys.executable, "-c", busy]) < 5 > benchmark.cpu([sys.executable, "-c", "pass"])
