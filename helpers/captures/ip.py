@@ -26,7 +26,8 @@ def pass_ip(batch: Batch) -> None:
     batch.keep(batch.at + header_length <= batch.end, CUT)
     rows4, rows6 = np.flatnonzero(batch.next_type == Type.IPV4), np.flatnonzero(batch.next_type == Type.IPV6)
     size, batch.ip_at = len(batch.at), batch.at.copy()
-    batch.more, batch.protocol, batch.fragment, batch.sound = np.zeros(size, bool), np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
+    batch.more = np.zeros(size, bool)
+    batch.protocol, batch.fragment, batch.sound = np.zeros(size, int), np.zeros(size, bool), np.ones(size, bool)
     _pass_ipv4(batch, rows4)
     _pass_ipv6(batch, rows6)
     batch.keep(batch.sound, lambda cut: CUT if cut else MALFORMED,

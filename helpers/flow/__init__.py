@@ -32,6 +32,7 @@ __all__ = ["HOSTS", "NONE", "NO_LIMIT", "Beginning", "Flow", "History", "accepte
            "lowest", "of_peer", "pairs", "positions", "probes",
            "probes_and_resets", "protocols", "segment_flow", "values_at"]
 HOSTS = ("client", "server")
+SEGMENT_HEADERS = ("flags", "window", "scale", "side", "payload_at", "payload_captured")
 COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",
            "seq", "seq_end", "ack", "edge", "valid")
 
@@ -59,5 +60,5 @@ def segment_flow(capture: Capture, stream: int | None = None) -> pd.DataFrame:
 def _only(capture: Capture, stream: int) -> Capture:
     """The segments of one stream of `capture`, as stream 0."""
     rows = (capture.segments["stream"] == stream).to_numpy()
-    headers = {name: column[rows] for name, column in capture.headers.items() if len(column) == len(rows)}
+    headers = {name: capture.headers[name][rows] for name in SEGMENT_HEADERS}
     return replace(capture, segments=capture.segments[rows].assign(stream=0), headers=headers, derived={})

@@ -20,5 +20,5 @@ from helpers.report.facts import (
 from helpers.report.page import connections_table, page
 from helpers.report.terminal import findings, outcome, summary
 
-__all__ = ["Incident", "ReportError", "by_server", "connections_table", "document", "facts", "findings", "forgotten", "left_behind",
-           "main", "outcome", "page", "peaks", "remarkable", "reuse", "summary", "visible"]
+__all__ = ["Incident", "ReportError", "by_server", "connections_table", "document", "facts", "findings", "forgotten",
+           "left_behind", "main", "outcome", "page", "peaks", "remarkable", "reuse", "summary", "visible"]

@@ -1,4 +1,4 @@
-"""The command: `python -m helpers.report CAPTURE… [--keys keys.log] [--out report.html] [--json]`, or a list of sockets."""
+"""The command: `python -m helpers.report CAPTURE… [--out report.html] [--json]`, or with a list of sockets."""
 
 import argparse
 import os
@@ -97,8 +97,8 @@ def _status(what, options):
 def _options(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m helpers.report",
-        description="What became of the TCP connections of a pcap or pcapng file (gzip or zstd, or not zipped); or what "
-                    "a list of sockets by ss or netstat tells.")
+        description="What became of the TCP connections of a pcap or pcapng file (zipped or not); or what a "
+                    "list of sockets by ss or netstat tells.")
     parser.add_argument("captures", metavar="CAPTURE", nargs="+",
                         help="several are merged by time, - reads standard input; or one list")
     parser.add_argument("--fail-on", metavar="FINDING", action="append", default=[],

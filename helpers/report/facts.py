@@ -42,7 +42,7 @@ class Incident:
     @cached_property
     def connections(self) -> pd.DataFrame:
         table = connections(self.capture)
-        return table.drop(columns="server_name") if self.private and "server_name" in table else table
+        return table.assign(server_name=_nothing(table)) if self.private else table
 
     @cached_property
     def exchanges(self) -> pd.DataFrame:
@@ -53,7 +53,8 @@ class Incident:
     def quic(self) -> pd.DataFrame:
         """The QUIC connections, with `requests`: how many HTTP/3 requests could be read on each."""
         table, asked = quic_connections(self.capture), quic_exchanges(self.capture)["stream"].value_counts()
-        return table.assign(requests=asked.reindex(table.index, fill_value=0))
+        table = table.assign(requests=asked.reindex(table.index, fill_value=0))
+        return table.assign(server_name=_nothing(table)) if self.private else table
 
     @cached_property
     def states(self) -> pd.DataFrame:
@@ -68,15 +69,30 @@ class Incident:
         return _peaks(self)
 
 
+def _nothing(table):
+    """A column of texts for `table` in which nothing is known."""
+    return pd.Series(pd.NA, table.index, dtype="string")
+
+
 def _without_addresses(capture):
     """The capture with `host-1`, `host-2`, ... in place of addresses, and the bare names of its files."""
-    segments = capture.segments
-    codes = np.stack([segments[name].cat.codes for name in ("src", "dst")], axis=1).ravel()
-    numbers = {code: number for number, code in enumerate(pd.unique(codes), 1)}
-    names = [f"host-{numbers.get(code, 0)}" for code in range(len(segments["src"].cat.categories))]
-    hidden = {name: segments[name].cat.rename_categories(names) for name in ("src", "dst")}
-    return replace(capture, segments=segments.assign(**hidden), derived={}, path=_bare(capture.path),
-                   cut=capture.cut and _bare(capture.cut))
+    tables, names = (capture.segments, capture.datagrams), {}
+    for table in tables:
+        texts, codes = table["src"].cat.categories, [table[name].cat.codes for name in ("src", "dst")]
+        for code in pd.unique(np.stack(codes, axis=1).ravel()):
+            names.setdefault(texts[code], f"host-{len(names) + 1}")
+    segments, datagrams = (table.assign(**{
+        name: table[name].cat.remove_unused_categories().cat.rename_categories(names) for name in ("src", "dst")})
+        for table in tables)
+    segments = _same_categories(segments)
+    return replace(capture, segments=segments, derived={"datagrams": (datagrams, capture.datagram_payloads)},
+                   path=_bare(capture.path), cut=capture.cut and _bare(capture.cut))
+
+
+def _same_categories(segments):
+    """The table with the same categories for both addresses, which tables are made by."""
+    both = segments["src"].cat.categories.union(segments["dst"].cat.categories)
+    return segments.assign(**{name: segments[name].cat.set_categories(both) for name in ("src", "dst")})
 
 
 def _bare(text):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_private_numbers_the_addresses_and_leaves_targets_out_everywhere(path, c
     assert ports == [name.rpartition(":")[2] for name in whole.connections["client"]]
 
 
+def secrets_of(capture):
+    """Addresses, targets and names in a capture that a private report must not show."""
+    incident = report.Incident(capture)
+    names = [*incident.connections["server_name"].dropna(), *incident.quic["server_name"].dropna()]
+    addresses = [text for table in (capture.segments, capture.datagrams) for side in ("src", "dst")
+                 for text in table[side].astype(str).unique()]
+    return {*addresses, *names, *(text for text in incident.exchanges["target"].dropna() if len(text) > 5)}
+
+
+def test_private_holds_for_tls_and_quic_and_every_recording(data, capsys):
+    named = 0
+    for path in sorted(data.glob("*/capture.pcapng"))[::12] + [
+            data / name / "capture.pcapng" for name in ("h2-1-images-firefox", "h3-1-images-firefox", "clinic-linger")]:
+        secrets = secrets_of(merge_captures([path]))
+        for options in ([], ["--json"]):
+            assert report.main([str(path), "--private", *options]) == 0
+            told = capsys.readouterr().out
+            assert not [secret for secret in secrets if re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", told)]
+        named += len(secrets)
+    assert named > 10
+
+
 def test_standard_input(path):
     done = subprocess.run([*COMMAND, "-", "--json"], input=path.read_bytes(), capture_output=True, check=True)
     assert json.loads(done.stdout)["capture"]["frames"] == merge_captures([path]).frames and not done.stderr
@@ -65,15 +88,15 @@ def test_what_goes_wrong_is_one_line(path, tmp_path, capsys):
     assert report.main(["-", "-"]) == 2 and "once" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(path):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run([*COMMAND, path], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "can't print the report" in done.stderr
 
 
 def test_ctrl_c_is_one_line(path, capsys, monkeypatch):
-    def interrupted(paths):
+    def interrupted(*paths):
         raise KeyboardInterrupt
     monkeypatch.setattr("helpers.report.command.merge_captures", interrupted)
     assert report.main([str(path)]) == 130 and capsys.readouterr().err == "helpers.report: interrupted\n"
