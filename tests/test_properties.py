@@ -8,7 +8,7 @@ import tracemalloc
 
 import pandas as pd
 import pytest
-from conftest import require
+from conftest import PLAIN, require
 from fuzz import (
     ACK,
     CLIENT,
@@ -159,7 +159,8 @@ def test_few_streams_need_a_closer_look(tmp_path, talk):
 
 # Shipped captures, damaged and turned into other files by Wireshark's own tools
 
-SHIPPED = sorted(data_folder().glob("*/capture*.pcapng"))
+# Debian's editcap doesn't write a damaged copy of a file with secrets
+SHIPPED = sorted(path for path in data_folder().glob("*/capture*.pcapng") if path.parent.name in PLAIN)
 SAMPLE = [path for path in SHIPPED if path.parent.name in ("long-0-images-replay", "protection", "timers-5")]
 
 

@@ -49,8 +49,8 @@ class Firefox:
     def __init__(self, folder, quic=False):
         self.folder, self._number, self._buffer = folder, 0, b""
         (folder / "profile").mkdir(parents=True)
-        wanted = QUIET | (ALT_SVC if quic else {})
-        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in wanted.items())
+        settings = QUIET | (ALT_SVC if quic else {})
+        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in settings.items())
         (folder / "profile" / "user.js").write_text("".join(lines))
 
     def start(self, url="about:blank"):

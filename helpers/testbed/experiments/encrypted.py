@@ -36,7 +36,7 @@ ENCRYPTED = (
                7, "firefox", keepalive_timeout=15, visits=(FIRST,), protocol="h2",
                directives=(("keepalive_requests", "4"),)),
     Experiment("resumption", "A second visit: the TLS session is resumed", "(not in the article)",
-               "nginx keeps an idle connection for 5 s and takes early data (ssl_early_data), and lets nothing be "
-               "kept (expires -1); Firefox opens a page without images over HTTP/2, and once more 12 s later.",
+               "nginx keeps an idle connection for 5 s and takes early data (ssl_early_data), and lets nothing "
+               "be kept (expires -1); Firefox opens a page without images over HTTP/2, and once more 12 s later.",
                0, "firefox", keepalive_timeout=5, visits=(FIRST, Visit(12, port=443)), protocol="h2",
                directives=(("ssl_early_data", "on"), ("expires", "-1"))))
