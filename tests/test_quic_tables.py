@@ -1,6 +1,7 @@
 """QUIC connections and HTTP/3 exchanges against tshark with the same secrets, and without any."""
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from helpers.quic import quic_exchanges, quic_marks
 from helpers.report import Incident, page, summary
 
 RECORDED = Path(__file__).parent / "recorded" / "h3-chromium" / "capture.pcapng"
+SECRETS = 0x0A       # block type: draft-ietf-opsawg-pcapng section 4.7
 PATHS = [RECORDED, *sorted(data_folder().glob("h3-*/capture.pcapng"))]
 
 
@@ -32,9 +34,18 @@ def path(request):
 
 @pytest.fixture
 def without_keys(path, tmp_path):
-    require("editcap")
-    subprocess.run(["editcap", "--discard-all-secrets", path, tmp_path / "bare.pcapng"], check=True)
+    (tmp_path / "bare.pcapng").write_bytes(b"".join(blocks(path.read_bytes())))
     return read_capture(tmp_path / "bare.pcapng")
+
+
+def blocks(data):
+    """The blocks of a little-endian pcapng file but those of secrets; editcap 4.0 can't write a file that has some."""
+    at = 0
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        if kind != SECRETS:
+            yield data[at:at + length]
+        at += length
 
 
 def test_datagrams(path):
