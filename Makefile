@@ -2,10 +2,21 @@ PYTHON ?= python3
 BIN = .venv/bin
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test book slides check-book student bench fuzz clean
+.PHONY: lab test book slides check-book student pictures bench fuzz clean
 
-lab: .venv/ready
-	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+lab: .venv/lab
+	JUPYTERLAB_WORKSPACES_DIR=$(WORKSPACES) $(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
+
+# No news pop-up, and the table of contents beside the notebook; what a reader changes later stays as it is
+WORKSPACES = $(CURDIR)/.venv/share/jupyter/lab/workspaces
+.venv/lab: .venv/ready .book/lab/overrides.json .book/lab/workspace.json
+	mkdir -p .venv/share/jupyter/lab/settings
+	cp .book/lab/overrides.json .venv/share/jupyter/lab/settings/
+	JUPYTERLAB_WORKSPACES_DIR=$(WORKSPACES) $(BIN)/jupyter lab workspaces import .book/lab/workspace.json
+	touch $@
+
+pictures: .venv/ready
+	$(BIN)/python .book/pictures.py
 
 student: .venv/ready
 	$(BIN)/python .book/student.py build/student
