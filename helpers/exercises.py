@@ -153,6 +153,15 @@ EXERCISES = {
     "13.3": Exercise(
         "a whole number", "804176d2e51d",
         "From the lower of both ends' closes to the higher of their fin_acked; a pair's second member is the time."),
+    "14.1": Exercise(
+        '"client" or "server"', "c9c1466cc58f",
+        "A reset has the letter R among its flags; the column host says who sent it."),
+    "14.2": Exercise(
+        "a whole number of seconds", "0d18790cae33",
+        "Subtract the time of the request from the time of the first byte, for each exchange, and take the largest."),
+    "14.3": Exercise(
+        "a whole number", "8b5cf85c6ae5",
+        "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
 }
 
 

@@ -5,6 +5,7 @@ The tables serve a notebook too: `incident = Incident(merge_captures(paths))`, t
 """
 
 from helpers.report.command import ReportError, main
+from helpers.report.diagnosed import diagnosis
 from helpers.report.document import document
 from helpers.report.facts import (
     Incident,
@@ -20,5 +21,5 @@ from helpers.report.facts import (
 from helpers.report.page import connections_table, page
 from helpers.report.terminal import findings, outcome, summary
 
-__all__ = ["Incident", "ReportError", "by_server", "connections_table", "document", "facts", "findings", "forgotten",
-           "left_behind", "main", "outcome", "page", "peaks", "remarkable", "reuse", "summary", "visible"]
+__all__ = ["Incident", "ReportError", "by_server", "connections_table", "diagnosis", "document", "facts", "findings",
+           "forgotten", "left_behind", "main", "outcome", "page", "peaks", "remarkable", "reuse", "summary", "visible"]
