@@ -18,7 +18,8 @@ from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
-TALLIES = {"ending": ("", ("fin", "reset", "open")), "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
+TALLIES = {"ending": ("", ("fin", "reset", "open", "cannot_tell")),
+           "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
 LONGEST_TABLE, LONGEST_TEXT = 200, 120
@@ -144,7 +145,7 @@ def _dropped(capture):
 def by_server(incident: Incident) -> pd.DataFrame:
     """How many connections each server (`address:port`) had, and what became of them; most connections first.
 
-    Columns: `connections`; `fin`, `reset`, `open` (how they ended); `first_client`, `first_server`,
+    Columns: `connections`; `fin`, `reset`, `open`, `cannot_tell` (how they ended); `first_client`, `first_server`,
     `first_both`, `first_cannot_tell` (who closed first); `time_wait_client`, ... `_none`, `_cannot_tell`;
     `keepalive_probes`; `requests`; `asked` (connections with a request), `no_data`, `unread` (those with data
     that hold no request that can be read). Those without a captured SYN are in the row `cannot tell`.

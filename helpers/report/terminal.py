@@ -23,8 +23,8 @@ from helpers.states import TIME_WAIT
 
 MOST_SERVERS = 20
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
-           f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began, or ended, "
-           "in the middle of the connection.")
+           f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began or ended "
+           "in the middle of the connection, or it missed frames.")
 NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and read with its keys only"
 NO_TIME_WAIT = "QUIC runs over UDP: its connections leave no TIME_WAIT at either end."
 NO_TCP = "No TCP segments in this capture: nothing to say about connections."

@@ -42,3 +42,10 @@ def test_the_report_says_so(tmp_path):
         incident = Incident(read_capture(tmp_path / "file"))
         assert facts(incident)["dropped"].startswith(said)
         assert said in summary(incident).partition("\nServer")[0]
+
+
+def test_an_end_that_may_have_been_dropped_is_counted_as_unknown(tmp_path):
+    """A handshake and no end: open where every frame was kept, and no more than unknown where some were dropped."""
+    for drops, said in ((0, "ended by          open 1"), (3, "ended by          cannot tell 1")):
+        (tmp_path / "file").write_bytes(pcapng(HANDSHAKE) + statistics(0, ifdrop=drops))
+        assert said in summary(Incident(read_capture(tmp_path / "file")))

@@ -105,7 +105,7 @@ def test_by_server_counts_as_by_hand(incident):
     table = by_server(incident)
     assert list(table.index) == ["10.0.0.2:80", "cannot tell"]
     assert table.loc["10.0.0.2:80"].to_dict() == {
-        "connections": 4, "fin": 2, "reset": 1, "open": 1,
+        "connections": 4, "fin": 2, "reset": 1, "open": 1, "cannot_tell": 0,
         "first_client": 1, "first_server": 2, "first_both": 0, "first_cannot_tell": 1,
         "time_wait_client": 1, "time_wait_server": 1, "time_wait_both": 0, "time_wait_none": 1,
         "time_wait_cannot_tell": 1, "keepalive_probes": 1, "requests": 1, "asked": 1,
