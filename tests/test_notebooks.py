@@ -144,3 +144,11 @@ def test_the_check_bites(tmp_path):
     altered["text"] = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), "".join(altered["text"]), count=1)
     copy.write_text(json.dumps(notebook), encoding="utf-8")
     assert nbval(copy).returncode == 1
+
+
+@each
+def test_what_a_cell_prints_is_one_output(path):
+    """JupyterLab joins what a cell prints; a runner that does not would store it in pieces, and differ from it."""
+    for cell in code_cells(path):
+        names = [output.get("name") for output in cell["outputs"]]
+        assert all(name is None or name != after for name, after in zip(names, names[1:])), cell["id"]
