@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -151,4 +152,4 @@ def test_what_a_cell_prints_is_one_output(path):
     """JupyterLab joins what a cell prints; a runner that does not would store it in pieces, and differ from it."""
     for cell in code_cells(path):
         names = [output.get("name") for output in cell["outputs"]]
-        assert all(name is None or name != after for name, after in zip(names, names[1:])), cell["id"]
+        assert all(name is None or name != after for name, after in pairwise(names)), cell["id"]
