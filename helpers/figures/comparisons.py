@@ -101,13 +101,16 @@ def closer_shares(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _share_bar(ax, left, y, share, name):
-    """One cell of the grid: the share of each closer, with its percentage where there is room."""
+    """One cell of the grid: the share of each closer, with its percentage inside, or below where it is narrow."""
     for closer in ("client", "both", "server"):
         width = 0.92 * share.get(closer, 0)
         ax.add_patch(Rectangle((left, y), width, 0.74, linewidth=0, facecolor=CLOSERS[closer], gid=f"{name} {closer}"))
-        if width > 0.2:
-            ax.text(left + width / 2, y + 0.37, f"{share[closer]:.0%}".rstrip("%"), color="white", weight="bold",
-                    **CENTRE, **SMALL)
+        percent = f"{share.get(closer, 0):.0%}".rstrip("%")
+        if width > 0.14:
+            ax.text(left + width / 2, y + 0.37, percent, color="white", weight="bold", **CENTRE, **SMALL)
+        elif width:
+            ax.text(left + width / 2, y + 0.75, percent, color=CLOSERS[closer], weight="bold", size=7.5, va="top",
+                    ha="center")
         left += width
 
 
@@ -119,11 +122,12 @@ def lines(table: pd.DataFrame, ax: Axes | None = None, ylabel: str = "", expecte
     `expected`: a Series by column: what was expected of it, drawn as a dotted level.
     """
     ax = axes_for(ax, 4)
-    last, ends = float(table.index.max()), {}
+    last, ends, under = float(table.index.max()), {}, _under(table)
     for number, (name, values) in enumerate(table.items()):
         values, colour = numbers_of(values), LINES[number % len(LINES)]
-        ax.plot(table.index, values, color=colour, linewidth=2.2, linestyle=DASHES[number % len(DASHES)],
-                drawstyle="steps-post", label=str(name))
+        width, dashes = (5, "-") if under[number] else (2.2, DASHES[number % len(DASHES)])
+        ax.plot(table.index, values, color=colour, linewidth=width, linestyle=dashes, drawstyle="steps-post",
+                label=str(name))
         if expected is not None and name in expected:
             ax.axhline(expected[name], color=colour, linewidth=1, linestyle=":")
         ends[name] = max([1, *values[np.isfinite(values)][-1:]]), colour
@@ -140,9 +144,17 @@ def lines(table: pd.DataFrame, ax: Axes | None = None, ylabel: str = "", expecte
     return ax
 
 
+def _under(table):
+    """For each line whether a later one lies on it: it is drawn wide and solid, so that both are seen."""
+    columns = [numbers_of(values) for _, values in table.items()]
+    return [any(np.median(np.abs(later - values)) <= 0.02 * values.max() for later in columns[number + 1:])
+            for number, values in enumerate(columns)]
+
+
 def _dark(colour):
     """`colour`, dark enough for text on white."""
-    return tuple(0.7 * part if sum(to_rgb(colour)) > 1.5 else part for part in to_rgb(colour))
+    light = np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)) > 0.45
+    return tuple(0.7 * part if light else part for part in to_rgb(colour))
 
 
 @in_style
@@ -177,7 +189,7 @@ def poster(verdicts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     columns = 2 if len(verdicts) <= 40 else 3
     rows = -(-len(verdicts) // columns)
     for place, (number, row) in enumerate(verdicts.iterrows()):
-        _claim(ax, place // rows, place % rows, number, row, 46 if columns == 2 else 62)
+        _claim(ax, place // rows, place % rows, number, row, 46 if columns == 2 else 80)
     tally = verdicts["verdict"].value_counts()
     ax.legend(handles=[Rectangle((0, 0), 1, 1, facecolor=colour, label=f"{verdict}: {tally.get(verdict, 0)}")
                        for verdict, colour in VERDICTS.items() if verdict in tally or verdict != "stands at times"],
@@ -196,5 +208,6 @@ def _claim(ax, x, y, number, row, width):
     rests_on = f" ({row['rests_on']})" if row.get("rests_on") else ""
     verdict = row["verdict"] + (f" {row['condition']}" if row["condition"] else "") + rests_on
     ax.text(x + 0.07, y + 0.03, "\n".join(said), size=9.5, va="top")
-    lines = textwrap.wrap(verdict, width + 22)[:2]
-    ax.text(x + 0.07, y + 0.1 + 0.32 * len(said), "\n".join(lines), size=8.5, va="top", color=colour, weight="bold")
+    lines = textwrap.wrap(verdict, width + (22 if width < 60 else 4))[:2]
+    ax.text(x + 0.07, y + 0.07 + 0.31 * len(said), "\n".join(lines), size=8.5, va="top", color=_dark(colour),
+            weight="bold")

@@ -37,7 +37,7 @@ resolve, and a certificate of the testbed's own authority, which they trust. The
 are in the capture itself (a Decryption Secrets Block), so Wireshark shows what was said. HTTP/3 is served by
 Caddy, whose log numbers neither connections nor requests.
 
-**What these recordings can't tell.** There was one kernel, no loss and a round trip of some 20 µs (in
+**What these recordings can't tell.** There was one version of Linux, no loss and a round trip of some 20 µs (in
 `lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
 was lost or late is what the experiment says); Chromium and Firefox ran headless on two\
  processor cores, without internet. How
@@ -54,7 +54,7 @@ seems to have kept.
 | `capture-client.pcapng`, `capture-server.pcapng` | the wire | what the other end of a long wire saw |
 | `sockets.csv` | the kernel | what `ss` listed at both ends, 5 times a second |
 | `requests.csv` | nginx (in `closers-race`, Python's http.server) | its access log, with the client's port |
-| `answers.csv` | the testbed | `protection`: what was sent into each TIME_WAIT, and what came of it |
+| `answers.csv` | the testbed | `protection`, `new-syn`: what was sent into each TIME_WAIT, and what came of it |
 | `sent.csv`, `received.csv` | client and server programs | `old-duplicate-…`: the lines written, and read |
 | `udp.csv` | the kernel | `h3-…`: the UDP sockets at both ends, as `sockets.csv` has those of TCP |
 | `browser.json` | Chromium | its own log (NetLog), shortened to its requests and sockets (Chromium only) |
@@ -96,7 +96,7 @@ sockets were; `kernel` holds the client's TCP settings, null where that kernel h
 `kernel_server` the server's where they differ; `witnesses` names the hosts whose kernel alone made their
 packets, which were captured where it saw them (both, if it isn't there).
 
-**`answers.csv`**: one row for each connection of `protection`.
+**`answers.csv`**: one row for each connection of `protection` or `new-syn`.
 
 | column | meaning |
 |---|---|
