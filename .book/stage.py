@@ -18,6 +18,9 @@ def stage(folder):
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("notebooks", "data", "helpers", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for note in (folder / "tests").rglob("*.md"):           # about captures of the tests: no page of the course
+        note.unlink()
+    shutil.copytree(ROOT / ".github" / "pictures", folder / ".github" / "pictures")
     for file in ROOT.glob("[!.]*"):
         if file.is_file() and file.name != "README.md":
             shutil.copy(file, folder)
