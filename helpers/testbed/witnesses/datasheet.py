@@ -14,18 +14,24 @@ system; nothing is recorded anew when you open a notebook.
 Two hosts, `client` (10.77.0.1) and `server` (10.77.0.2), stood on one machine as network namespaces joined by
 a virtual cable. nginx served a page that the testbed had made (an HTML file, its images, an icon; the same
 bytes in every recording), and the client opened it; in `closers-…`, curl fetched a text of 1,000 bytes
-instead; in `timers-…`, `protection` and `lost-last-ack…` the client was the testbed itself, through ordinary
-sockets, and in `old-duplicate-…` the server too was a small program, which writes down what it reads. Nothing
-was filtered, cut or edited afterwards; only Chromium's log is shortened. A recording was kept if no frame was
-lost and no two looks at the sockets lay more than 0.35 s apart.
+instead; in `timers-…`, `protection`, `new-syn` and `lost-last-ack…` the client was the testbed itself, through
+ordinary sockets, and in `old-duplicate-…` the server too was a small program, which writes down what it reads.
+Nothing was filtered, cut or edited afterwards; only Chromium's log is shortened. A recording was kept if no frame
+was lost and no two looks at the sockets lay more than 0.35 s apart.
 
 IPv6 is switched off, and so are the interfaces' offloads (sg, tso, gso, gro, tx, rx): no frame is longer than
 1,514 bytes, and each checksum is right. A machine of yours shows longer frames, unless you do the same.
 
-In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked
-for. In `new-syn`, scapy sends a SYN into each TIME_WAIT, as a client behind NAT would. In `clinic-…` two small Python
-programs, written as people write them, have one fault each (`findings` in `experiment.json` names what a diagnosis
-must find, `said` counts the answers and errors that the client saw), and `clinic-…-cured` is the same after the cure.
+Time stamps (TCP option 8) of two connections can't be compared. The kernel adds an offset to its clock, and each
+connection has its own, even between the same two hosts; only connections between the same two ports share one. Every
+recording with several connections shows the first, `new-syn` and `protection` the second (the SYN-ACKs).
+
+In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked for.
+In `new-syn`, scapy sends a SYN into each TIME_WAIT but one, as another host behind the same NAT would.
+
+In `clinic-…` two small Python programs, written as people write them, have one fault each (`findings` in
+`experiment.json` names what a diagnosis must find, `said` counts the answers and errors that the client saw), and
+`clinic-…-cured` is the same after the cure.
 
 In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
 request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
@@ -124,12 +130,20 @@ how many connections were `closed_by_client` and `closed_by_server` first.
 `browser`, `start` (`warm`: it had long started; `cold`: started for this page, with a fresh profile;
 `incognito`: warm, in an incognito window), `images`, `repeat`, `connections` (from the packets, until 2.5 s
 after the page), `used` (those that carried a request, from nginx's log), `flushed` (those that Chromium closed
-itself with the reason "Cert verifier changed", which happens only as it starts). Each page had a port of its own,
-so that no earlier connection could be used.
+itself with the reason "Cert verifier changed", which only pages with `start` `cold` have; empty for Firefox, which gives no
+reasons). Each page had a port of its own, so that no earlier connection could be used.
 
-**`browser-sockets.csv`**: Chromium's own account of the same loads, one row for each socket. Columns `browser`,
-`start`, `images`, `repeat`, `client_port`, `opened` and `closed` (seconds since the page's first socket opened),
-`opened_for` (`preconnect`, or the URL) and `close_reason`, in Chromium's words.
+**`browser-sockets.csv`**: what Chromium's own log (NetLog) says of the same pages, one row for each socket.
+
+| column | meaning |
+|---|---|
+| `browser`, `start`, `images`, `repeat` | the page, as in `browser-counts.csv` |
+| `client_port` | the client's port |
+| `opened`, `closed` | seconds since the page's first socket began to open |
+| `opened_for` | `preconnect`: opened in advance; `request`: for a request |
+| `close_reason` | in Chromium's words |
+
+"Remote side closed connection": nginx closed first. "Socket pool destroyed": the browser ended.
 
 **`closers.csv`**: who closed first, one row for each connection, which carried one request; 100 connections
 in every cell of `server`, `client`, `version` and `framing`.
@@ -173,16 +187,25 @@ its own.
 the attempts go to another port of the server, or come from a second address of the client. `SO_LINGER 0`:
 the client closes with a reset.
 
-**`buckets.csv`**: the same client for 10 s, 50 attempts a second, with another `tcp_max_tw_buckets`; columns as in
-`ports.csv`. **`proxy-buckets.csv`**: columns of `proxy.csv` and `buckets`, the setting of the proxy's kernel.
+**`buckets.csv`**: the same client makes 50 attempts a second for 10 s; its kernel keeps at most as many TIME_WAITs as
+`setting` says: `tcp_max_tw_buckets 131072` (the kernel's own), `100` or `50`. Columns as in `ports.csv`.
 
-**`range.csv`**: the local ports of 40 connections that are open at once. Columns `low` and `high` (the range), `how`
-(`connect`; `bind`: bind() with port 0 before it), `nth` and `port`.
+**`range.csv`**: the local ports of 40 connections that are open at once, one row for each. Columns `low` and `high`
+(the client's range of local ports), `how` (`connect`: connect() alone; `bind`: bind() with port 0 before it), `nth`
+(in the order in which they were opened) and `port`.
 
-**`bind.csv`**: a client with one port, whose first connection it has closed first, wants a second one. Columns
-`way`, `to` (`another port` of the server, or `the same`), `reuse_before` and `reuse_after` (whether the old and
-the new socket set SO_REUSEADDR), `time_wait_client` (how many `ss` listed then), `bind_error` and `connect_error`
-(empty: none).
+**`bind.csv`**: a client has one local port; it has closed its first connection itself, and wants a second one.
+
+| column | meaning |
+|---|---|
+| `way` | what both sockets call before connect(): nothing (`connect alone`), or see below |
+| `to` | where the second one goes: `another port` of the server, or `the same` |
+| `reuse_before`, `reuse_after` | whether the first and the second socket set SO_REUSEADDR |
+| `time_wait_client` | how many TIME_WAITs `ss` listed at the client before the second socket |
+| `bind_error`, `connect_error` | the name of the second one's error; empty: none |
+
+`bind to the port`: bind() to the client's address and that port. `bind to the address`: the same with port 0, so that
+the kernel chooses. `IP_BIND_ADDRESS_NO_PORT`: as before, but with this option the kernel chooses in connect().
 
 **`rebind.csv`**: a server whose one connection `closer` closed first has ended, and its successor tries to
 bind() the port, 20 times a second. Columns `closer`, `reuse_before` and `reuse_after` (whether the old and
@@ -194,23 +217,46 @@ the new server set SO_REUSEADDR), `time_wait_server` (how many `ss` listed there
 `addresses` (of the client, used in turn), `time` (seconds since the first), `connections` and `failed` (how
 many had been made and had failed by then), `time_wait_client`, `time_wait_server` (how many `ss` listed).
 
-**`weight.csv`**: 5,000 connections that `closer` closed first, one row for each slab that had changed. Columns
-`time_wait_client` and `time_wait_server` (how many `ss` listed), `slab` (of /proc/slabinfo), `bytes_each`,
-`objects_before` and `objects_with`. The slabs are the whole machine's, so what else ran counts too.
+**`weight.csv`**: what TIME_WAITs take in the kernel's memory. A first connection is closed, the objects are counted,
+5,000 connections follow one after the other, and the objects are counted again.
 
-**`thread-per-connection.csv`**: columns `server` (`nginx`, or Python's `http.server`), `connections` (idle ones),
-`processes` and `threads` (of the server).
+| column | meaning |
+|---|---|
+| `closer` | who closes each connection first: `server` or `client` |
+| `time_wait_client`, `time_wait_server` | how many TIME_WAITs `ss` listed at this end after that |
+| `slab` | a kind of kernel object: `tw_sock_TCP` (a TIME_WAIT), `tcp_bind_bucket`, `tcp_bind2_bucket` (ports in use) |
+| `bytes_each` | bytes of one object (`slab_size` in /sys/kernel/slab) |
+| `objects_before`, `objects_with` | how many were in use before the 5,000 connections, and after them |
 
-**`fin-wait-2-counted.csv`**: five connections that the server closed and no client answers. Columns `seconds` (since
-then), `source` (`ss -s`, `/proc/net/sockstat`, or `ss -tan` counted by state), `what` it calls them, and `number`.
+The kernel counts objects on the whole machine, and may keep other objects of the same size in the same slab.
 
-**`unread-close.csv`**: uploads of 1,000,000 bytes to a server that refuses them. Columns `server` (`nginx` with its
-`lingering_close`, or a raw server that reads `all` of the body or leaves it `unread`), `nth`, `sent` (bytes that the
-client could send), `status` (that it read; empty: none), `error` (of its socket), `ending` and `reset_by` (from the
-packets), `time_wait_client` and `time_wait_server` (whether `ss` listed it there).
+**`thread-per-connection.csv`**: what idle connections take of a server. Columns `server` (`nginx`, or Python's
+`http.server`), `connections` (how many `ss` listed as established; each had one request), `processes` and `threads`
+(of the server at that moment).
 
-**`ports.json`**, **`rebind.json`**, **`load.json`**: the parameters of each part, both kernels' settings
-(`kernel_lacks` names those that this kernel hasn't) and the versions. `load.json` holds more:
+**`fin-wait-2-counted.csv`**: five connections that nginx has closed and whose clients don't close, so the server has
+them in FIN_WAIT_2, orphaned (no process has them any more). Columns `seconds` (since they were closed), `source` (`ss
+-s`, `/proc/net/sockstat`, or `ss -tan`: its lines counted by state), `what` that source calls them, and `number`.
+
+**`unread-close.csv`**: a client uploads 1,000,000 bytes to a server that refuses them with status 413, one row for
+each of 20 uploads. Nothing of the body is kept: what matters is whether the server closes while data is unread.
+
+| column | meaning |
+|---|---|
+| `server` | `nginx, lingering_close on`, `off` or `always`; `raw, all` (reads the whole body) or `raw, unread` |
+| `nth` | which upload, from 1 |
+| `sent` | bytes, headers too, that the client could hand to its kernel |
+| `status` | status code that the client read; empty: none |
+| `error` | the name of the first error of the client's socket; empty: none |
+| `ending` | how the connection ended, from the packets: `fin` or `reset` |
+| `reset_by` | who sent the first RST, from the packets; empty: nobody |
+| `time_wait_client`, `time_wait_server` | whether `ss` listed it in TIME_WAIT at this end |
+
+nginx passes the upload on to a small server of the testbed, which refuses it. `raw` servers are a few lines of Python.
+
+**`….json`** beside each table from `ports.csv` to `unread-close.csv`: the parameters of each part, both kernels'
+settings (`kernel_lacks` names those that this kernel hasn't) and the versions. In `fin-wait-2-counted.json`, `said` is
+all that the three sources printed. `load.json` holds more:
 
 | in `bills` | meaning: one run of ab, at the end of which the counters were read |
 |---|---|
@@ -254,6 +300,10 @@ as it has the body: those shares differ from run to run.
 range was made small, versions, and `idle_connections`: how many seconds after the requests the idle
 connections of a pool were gone, and at which end they left TIME_WAITs, for two `keepalive_timeout`s of the
 upstream.
+
+**`proxy-buckets.csv`**, **`proxy-buckets.json`**: the same with the configuration `http-1.1` only and 100 local ports;
+the proxy's kernel keeps at most as many TIME_WAITs as the last column, `buckets` (its tcp_max_tw_buckets), says. Three
+runs each. Since that limit is one for the whole host, a row began when the TIME_WAITs of the row before had gone.
 """
 AGAIN = """\
 ## Recording them again
