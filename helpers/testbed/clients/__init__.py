@@ -1,1 +1,1 @@
-"""Who asks: Chromium, Firefox, and the rules of 2018, replayed."""
+"""The clients: Chromium, Firefox, and a small program that replays the connection rules of 2018."""

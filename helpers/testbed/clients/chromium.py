@@ -28,7 +28,7 @@ class Chromium:
         self.flags = flags + ("--incognito",) * incognito
         self.folder, self._logged, self._number, self._buffer, self._session = folder, logged, 0, b"", None
 
-    def start(self, url="about:blank"):
+    def start(self, url: str = "about:blank") -> None:
         """Start it on `url`; on a blank page, let it settle and take hold of the page."""
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
@@ -57,31 +57,31 @@ class Chromium:
             time.sleep(0.1)
         raise TimeoutError("Chromium shows no page")
 
-    def visit(self, url):
+    def visit(self, url: str) -> None:
         """Go to `url`; return when the page has loaded."""
         answer = self._call("Page.navigate", url=url)
         if "errorText" in answer:
             raise OSError(f"Chromium can't load {url}: {answer['errorText']}")
         self._until(lambda message: message.get("method") == "Page.loadEventFired")
 
-    def fetch(self, url):
+    def fetch(self, url: str) -> None:
         """Let a script of the open page fetch `url`."""
         script = f"fetch({json.dumps(url)}, {{mode: 'no-cors'}}).then(() => 'fetched')"
         answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True)
         if answer["result"].get("value") != "fetched":
             raise OSError(f"Chromium can't fetch {url}: {answer['result'].get('description')}")
 
-    def close(self):
+    def close(self) -> None:
         """End it in an orderly way, so that its NetLog is complete."""
         self._session = None
         self._call("Browser.close")
         self._process.wait(PATIENCE)
         os.close(self._to), os.close(self._from)
 
-    def version(self):
+    def version(self) -> str:
         return self._version
 
-    def log(self):
+    def log(self) -> dict[str, list[dict]]:
         """Its NetLog, trimmed, once it has been closed."""
         whole = json.loads((self.folder / "netlog.json").read_text(encoding="utf-8"))
         return trimmed(whole, network.ADDRESSES["server"], NAME)

@@ -53,7 +53,7 @@ class Firefox:
         lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in settings.items())
         (folder / "profile" / "user.js").write_text("".join(lines))
 
-    def start(self, url="about:blank"):
+    def start(self, url: str = "about:blank") -> None:
         """Start it on `url`; on a blank page, let it settle."""
         with (self.folder / "stderr").open("w") as errors:
             self._process = subprocess.Popen(
@@ -79,19 +79,19 @@ class Firefox:
                     raise OSError(f"Firefox doesn't start: {errors}") from None
                 time.sleep(0.1)
 
-    def visit(self, url):
+    def visit(self, url: str) -> None:
         """Go to `url`; return when the page has loaded."""
         self._call("WebDriver:Navigate", url=url)
 
-    def close(self):
+    def close(self) -> None:
         self._call("Marionette:Quit", flags=["eAttemptQuit"])
         self._process.wait(PATIENCE)
         self._socket.close()
 
-    def version(self):
+    def version(self) -> str:
         return self._version
 
-    def log(self):
+    def log(self) -> None:
         return None
 
     def _call(self, method, **params):

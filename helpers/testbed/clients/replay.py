@@ -1,4 +1,4 @@
-"""The browser of 2018, replayed by its connection rules: `python -m helpers.testbed.clients.replay URL`.
+"""Replays the connection rules of the browser of 2018: `python -m helpers.testbed.clients.replay URL`.
 
 It is no browser. It opens 3 connections at once and at most 6, gives a request to the idle connection that
 was used last, else to the oldest unused one, else to a new one; closes one that was never used after 10 s;
@@ -33,7 +33,7 @@ class Connection:
         self._read = asyncio.create_task(self._reading())
         self._patience = asyncio.get_running_loop().call_later(UNUSED_LIMIT, self._lose_patience)
 
-    def fetch(self, host, target):
+    def fetch(self, host: str, target: str) -> asyncio.Future:
         """Send a GET for `target`; the future gives the body."""
         self.idle, self.last_used = False, asyncio.get_running_loop().time()
         self._body, self._content = asyncio.get_running_loop().create_future(), b""
@@ -78,7 +78,7 @@ class Browser:
         self.host, self.port = parts.hostname, parts.port or 80
         self.connections, self._changed = [], asyncio.Event()
 
-    async def visit(self, target="/"):
+    async def visit(self, target: str = "/") -> None:
         await asyncio.gather(*(self._connect() for _ in range(OPENED_AT_ONCE)))
         page = (await self.fetch(target)).decode()
         images = [urljoin(target, name) for name in re.findall(r'<img src="([^"]+)"', page)]
@@ -87,7 +87,7 @@ class Browser:
         while any(connection.open for connection in self.connections):
             await self._change()
 
-    async def fetch(self, target):
+    async def fetch(self, target: str) -> bytes:
         return await (await self._idle_connection()).fetch(self.host, target)
 
     async def _idle_connection(self):
@@ -133,23 +133,23 @@ class Replay:
     def __init__(self, folder):
         self._process = None
 
-    def start(self):
+    def start(self) -> None:
         pass
 
-    def visit(self, url):
+    def visit(self, url: str) -> None:
         self._process = subprocess.Popen(
             network.on("client", sys.executable, "-m", "helpers.testbed.clients.replay", url),
             stdout=subprocess.PIPE, text=True)
         if self._process.stdout.readline() != "loaded\n":
             raise OSError(f"the replay can't load {url}")
 
-    def close(self):
+    def close(self) -> None:
         self._process.wait(10)
 
-    def version(self):
+    def version(self) -> None:
         return None
 
-    def log(self):
+    def log(self) -> None:
         return None
 
 

@@ -1,1 +1,1 @@
-"""What is recorded: each experiment a few declarative lines, and what does it."""
+"""The experiments: a few declarative lines for each, and the modules that record them."""

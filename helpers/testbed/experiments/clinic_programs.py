@@ -32,7 +32,7 @@ def polite(patience: str, thinks: str = "0", size: str = "1000") -> None:
     class Answer(BaseHTTPRequestHandler):
         protocol_version, timeout = "HTTP/1.1", float(patience)
 
-        def do_GET(self):
+        def do_GET(self) -> None:
             time.sleep(float(thinks))
             self.send_response(200)
             self.send_header("Content-Length", size)
@@ -42,13 +42,13 @@ def polite(patience: str, thinks: str = "0", size: str = "1000") -> None:
             except OSError:                     # the client has gone
                 self.close_connection = True
 
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
         request_queue_size, daemon_threads = 128, True
 
-        def handle_error(self, *_):
+        def handle_error(self, *_) -> None:
             """A client that resets is what is recorded here."""
 
     server = Server(("", PORT), Answer)

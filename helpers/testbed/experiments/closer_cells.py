@@ -1,4 +1,4 @@
-"""Who closes first: the cells of server, client, version and framing; and the regimes. Each is a line."""
+"""Who closes first: the cells of server, client, version and framing, and the regimes; each is a line here."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -26,12 +26,12 @@ class Cell:
     version: str
     framing: str
 
-    def possible(self):
-        """Whether there is such a thing: ab speaks HTTP/1.0 only, and chunked takes HTTP/1.1 at both ends."""
+    def possible(self) -> bool:
+        """Whether such connections exist: ab speaks HTTP/1.0 only, and chunked takes HTTP/1.1 at both ends."""
         chunks = self.version in CHUNKED_NEEDS and self.server != "http.server/1.0"
         return (self.client == "curl" or self.version in AB_SPEAKS) and (chunks or self.framing != "chunked")
 
-    def races(self):
+    def races(self) -> bool:
         """Whether both ends may close: the server will, and curl can tell where the body ends."""
         closes = self.server == "http.server/1.0" or self.version in ("1.0", "1.1 close")
         return self.client == "curl" and closes and self.server != "raw" and self.framing != "until-close"
@@ -52,7 +52,7 @@ class Closers:
     recorder: ClassVar = "helpers.testbed.experiments.closers"
 
     @property
-    def programs(self):
+    def programs(self) -> set[str]:
         return {cell.client for cell in self.cells}
 
 
@@ -77,7 +77,7 @@ class Regime:
     recorder: ClassVar = "helpers.testbed.experiments.regimes"
 
     @property
-    def programs(self):
+    def programs(self) -> set[str]:
         return {self.cell.client}
 
 

@@ -14,7 +14,7 @@ from helpers.connections import HOSTS, connections
 from helpers.exchanges import exchanges
 from helpers.testbed.experiments.closer_cells import FRAMINGS, PATIENCE, SERVERS, Cell, Closers
 from helpers.testbed.hosts import network
-from helpers.testbed.hosts.wire import Courier, Wire
+from helpers.testbed.hosts.wire import PromptProcess, Wire
 from helpers.testbed.running.recording import AFTER, WORKSHOP, Unclean, prepare_workshop
 from helpers.testbed.servers import nginx
 from helpers.testbed.servers.python_servers import BODY, Server
@@ -33,12 +33,12 @@ SETTLED_AFTER = 10
 
 
 def record(task: Closers, folder: Path, say: Callable[[str], None]) -> None:
-    """Record the cells of `task`; write what packets and kernel say of each connection into a table.
+    """Record the cells of `task`; write a table of what the packets and the kernel say of each connection.
 
-    Each cell has a server port of its own, so no TIME_WAIT of one can disturb another. On a long wire, too,
-    one capture at the client tells who closed first: that is a question of numbers, not of times.
+    Each cell has a server port of its own, so no TIME_WAIT of one can disturb another. One capture at the client
+    tells who closed first even on a long wire, since sequence numbers decide that, not times.
     """
-    network.build(Wire(task.delay, carrier=Courier).lay if task.delay else None)
+    network.build(Wire(task.delay, carrier=PromptProcess).lay if task.delay else None)
     prepare_workshop()
     ports = dict(enumerate(task.cells, FIRST_PORT))
     start_servers(ports)

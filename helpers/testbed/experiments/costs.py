@@ -1,4 +1,4 @@
-"""What TIME_WAIT costs: each table, and the parts that it is recorded in. A new part is a line here."""
+"""What TIME_WAIT costs: each table, and the parts in which it is recorded. A new part is a line here."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -6,10 +6,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Cost:
-    """A table, and what its JSON file says, recorded in `waves` of parts, those of a wave side by side.
+    """A table and its JSON file, recorded in `waves`: the parts of one wave are recorded at the same time.
 
-    A part has a `kind`, under which its account goes into the JSON file, and a `recorder`; it has hosts of
-    its own, so no part inherits a TIME_WAIT of another.
+    A part has a `kind` (the key of its account in the JSON file) and a `recorder`; it has hosts of its own, so no
+    part inherits a TIME_WAIT of another.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Bill:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is used before, and with what `number` connections leave in `state` at the server."""
+    """What is used before `number` connections, and after them, when the server has them in `state`."""
 
     state: str
     number: int
@@ -125,7 +125,7 @@ class Bind:
 
 @dataclass(frozen=True)
 class Weight:
-    """`number` connections that `closer` ends first: what they leave in the kernel's slabs."""
+    """`number` connections that `closer` ends first: how many objects they leave in the kernel's slabs."""
 
     closer: str
     number: int = 5_000

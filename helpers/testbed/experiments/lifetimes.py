@@ -1,4 +1,4 @@
-"""The life and the two jobs of TIME_WAIT: how long it lasts, what it answers, what it keeps out."""
+"""Experiments on TIME_WAIT: how long it lasts, what it answers, and what it keeps out."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,10 +10,9 @@ TWO_MSL = "Which end has TIME_WAIT: it lasts 2 MSL"
 class Lifetime:
     """What the experiments here have in common. The client is the testbed itself, through ordinary sockets.
 
-    `kernel`: settings by host, where they aren't the kernel's own. `witnesses`: the hosts whose packets are
-    all their kernel's own, captured where and as it saw them. `seen_at`: the host where the capture is made.
-    `limit`: seconds after the last action when a socket that is still there is an error; 0 for a recording
-    that doesn't wait for the last one.
+    `kernel`: the settings that are changed, by host. `witnesses`: the hosts whose packets were all made by
+    their kernel and captured as it saw them. `seen_at`: the host where the capture is made. `limit`: seconds after
+    the last action when a socket that is still there is an error; 0 for a recording that doesn't wait for that.
     """
 
     name: str
@@ -63,11 +62,11 @@ class LostAck(Lifetime):
 
 @dataclass(frozen=True)
 class Case:
-    """From `port`, a visit A, a segment of which is delivered late, and (`visit_b`) a visit B.
+    """A visit A from `port`, with one segment that is delivered late, and then (if `visit_b`) a visit B.
 
-    `closer`: who ends visit A: `client`, `server`, or `client, with a reset`. `into`: what that segment is
-    delivered into. `overlap`: the first sequence number of B is chosen so that its second line has the
-    numbers of the old segment.
+    `closer`: who ends visit A: `client`, `server`, or `client, with a reset`. `into`: what that segment
+    meets: `TIME_WAIT`, `visit B` or `nothing`. `overlap`: whether the first sequence number of B is chosen so that
+    its second line has the numbers of the old segment.
     """
 
     port: int
@@ -79,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True)
 class OldDuplicate(Lifetime):
-    """Visits of which a segment is held by a wire of `delay` seconds each way, and delivered too late."""
+    """Visits; the wire, of `delay` seconds each way, holds one segment of each and delivers it too late."""
 
     cases: tuple[Case, ...] = ()
     delay: float = 0.02

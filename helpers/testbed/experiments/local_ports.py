@@ -1,4 +1,4 @@
-"""The ports that a client gets: by connect() or bind(), and while another connection's port is in TIME_WAIT."""
+"""The local ports that a client gets: from connect() or bind(), and while an earlier connection is in TIME_WAIT."""
 
 import errno
 import socket
@@ -54,7 +54,7 @@ def many(part: Range) -> list[tuple]:
 
 
 def second(part: Bind) -> tuple:
-    """The row of `part`: after one connection that the client closed, what a second socket was told."""
+    """The row of `part`: after one connection that the client closed, the errors of a second socket."""
     with made(part, part.reuse_before) as connection:
         connection.connect((network.ADDRESSES["server"], SERVER_PORTS[0]))
     time.sleep(SETTLED_AFTER)

@@ -1,4 +1,4 @@
-"""The last ACK of a close, lost by the wire: what comes of the server's FIN that is sent again."""
+"""The wire loses the last ACK of a close, so the server sends its FIN again: what answers it."""
 
 import socket
 import time
@@ -17,7 +17,7 @@ NGINX_PATIENCE = 30
 
 
 class Losses:
-    """The fate of segments: of each client port, as many last ACKs are lost as `losses` says."""
+    """The fate of segments: `losses` says, by client port, how many last ACKs are lost."""
 
     def __init__(self, losses):
         self.left, self._last, self.timeline = dict(losses), {}, None

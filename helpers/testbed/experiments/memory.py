@@ -1,4 +1,4 @@
-"""What connections use at a server that lets them end, and at one that keeps them: memory, descriptors."""
+"""Memory and descriptors that connections use: at a server that has closed them, and at one that keeps them."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ SLABS = "tw_sock_TCP", "TCP"
 
 
 def record(part: Memory, folder: Path, say: Callable[[str], None]) -> None:
-    """Record what is used before, and with what the connections of `part` leave."""
+    """Record what is used before the connections of `part`, and after them."""
     idle = part.state == "ESTABLISHED"
     process = load.serve({80: PATIENCE if idle else 0})
     load.ask(load.CONCURRENCY)

@@ -1,7 +1,7 @@
-"""A segment of one connection, held back by the wire, delivered after that connection's end, on its 4-tuple.
+"""A segment that the wire holds back and delivers when its connection has ended: an old duplicate on the same 4-tuple.
 
 Each case is a visit A and a visit B to the reading server, from the same port. The wire holds back the third
-line of A; TCP sends it again, and A ends with nothing missing. Then the wire lets go of what it held.
+line of A; TCP sends it again, and A ends with nothing missing. Then the wire delivers what it held.
 """
 
 import socket
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.captures import SYN
-from helpers.testbed.experiments.lifetimes import OldDuplicate
+from helpers.testbed.experiments.lifetimes import Case, OldDuplicate
 from helpers.testbed.hosts import network
 from helpers.testbed.hosts.wire import HOLD, Wire
 from helpers.testbed.running import recording, scenario
@@ -48,7 +48,7 @@ class Play:
     def __init__(self, wire, timeline):
         self._wire, self._timeline, self.sent = wire, timeline, []
 
-    def case(self, case):
+    def case(self, case: Case) -> None:
         """Visits A and B from the port of `case`, and the delivery of what the wire holds."""
         self._visit_a(case)
         time.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""The experiments: what each serves, who visits and when. A new experiment is a few lines here.
+"""The experiments: what each server has, who visits it and when. A new experiment is a few lines here.
 
 A task of the testbed has a `name`, a `title`, the `programs` that it needs besides the testbed's own, and a
 `recorder`: the module whose `record(task, folder, say)` does it.
@@ -40,7 +40,7 @@ class Counts:
     recorder: ClassVar = "helpers.testbed.experiments.browser_counts"
 
     @property
-    def programs(self):
+    def programs(self) -> set[str]:
         return {PROGRAMS[browser] for browser, _ in self.ways}
 
 
@@ -73,12 +73,12 @@ class Experiment:
     recorder: ClassVar = "helpers.testbed.running.recording"
 
     @property
-    def programs(self):
+    def programs(self) -> set[str]:
         more = {"certutil", *["caddy"] * (self.protocol == "h3")} if self.encrypted else set()
         return more | ({PROGRAMS[self.client]} if self.client in PROGRAMS else set())
 
     @property
-    def encrypted(self):
+    def encrypted(self) -> bool:
         return self.protocol != "http"
 
 

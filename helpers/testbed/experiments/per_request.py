@@ -1,4 +1,4 @@
-"""The bill of many requests: handshakes, TIME_WAITs, requests a second."""
+"""What many requests cost over short and long connections: handshakes, TIME_WAITs, requests a second."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from helpers.testbed.running.side_by_side import kernels, time_waits, write_acco
 
 KEEPALIVE_TIMEOUT = {"short": 0, "long": 65}
 OPTIONS = {"short": (), "long": ("-k",)}
-OURS = {"TcpActiveOpens": "opened", "TcpPassiveOpens": "accepted", "TcpExtTW": "new_time_wait",
+OUR_NAMES = {"TcpActiveOpens": "opened", "TcpPassiveOpens": "accepted", "TcpExtTW": "new_time_wait",
         "TcpExtTCPTimeWaitOverflow": "overflow"}
 
 
@@ -24,5 +24,5 @@ def record(part: Bill, folder: Path, say: Callable[[str], None]) -> None:
     about = {**asdict(part), **report, "concurrency": load.CONCURRENCY}
     for host in network.ADDRESSES:
         about[f"time_wait_{host}"] = time_waits(host)
-        about |= {f"{OURS[name]}_{host}": value for name, value in load.counters(host).items()}
+        about |= {f"{OUR_NAMES[name]}_{host}": value for name, value in load.counters(host).items()}
     write_account(folder, {**about, **kernels()})

@@ -1,4 +1,4 @@
-"""What TIME_WAIT blocks: a client with few ports makes attempts steadily, of which some fail.
+"""What TIME_WAIT blocks: a client with few ports makes attempts at a steady rate, and some fail.
 
 `python -m helpers.testbed.experiments.ports CLOSER` is the server, until ended: it answers a byte with a byte on
 each of `SERVER_PORTS`; where `CLOSER` is `server`, it then closes first.
@@ -49,7 +49,10 @@ def start_server(closer: str) -> subprocess.Popen:
 
 
 def make_attempts(part: Ports) -> tuple[Counter, dict[int, list[int]]]:
-    """How often what came of an attempt, by tenth of a second: an error's name, or None; and `sample`'s."""
+    """Make the attempts of `part`; return their outcomes, counted, and the samples of `sample`.
+
+    An outcome is (tenth of a second, name of the error or None where the attempt succeeded).
+    """
     outcomes, sampled, begun = Counter(), {}, time.monotonic()
     sampler = threading.Thread(target=sample, args=(begun, part.seconds, sampled), daemon=True)
     sampler.start()
@@ -101,7 +104,7 @@ def table(part: Ports, outcomes: Counter, sampled: dict[int, list[int]]) -> Iter
 
 
 def serve(listener: socket.socket, closer: str) -> None:
-    """Serve one connection after the other, for ever."""
+    """Serve one connection after the other, until the process ends."""
     while True:
         connection = listener.accept()[0]
         with connection:
@@ -114,7 +117,7 @@ def serve(listener: socket.socket, closer: str) -> None:
 
 
 def main(closer: str) -> None:
-    """Serve on each of `SERVER_PORTS` until ended; say `listening` once that is so."""
+    """Serve on each of `SERVER_PORTS` until ended; print `listening` once they listen."""
     listeners = [socket.create_server(("", port), backlog=128) for port in SERVER_PORTS]
     for listener in listeners:
         threading.Thread(target=serve, args=(listener, closer)).start()

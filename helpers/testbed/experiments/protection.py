@@ -1,13 +1,13 @@
-"""Packets into real TIME_WAITs of the server, one connection each, and what is answered: `answers.csv`.
+"""Packets sent into real TIME_WAITs of the server, one for each connection, and the answers: `answers.csv`.
 
 The connections are ordinary ones, opened, used and closed by the kernels. Then scapy builds the packets, and
-they leave below the client's TCP, which knows nothing of them. What comes back reaches the client's kernel,
-which has no such connection any more: it answers as it would, or is kept silent by a blackhole route.
+they are sent below the client's TCP, which doesn't know of them. What comes back reaches the client's kernel,
+which has no such connection any more: it answers as it always does, or a blackhole route keeps it silent.
 """
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,20 +43,20 @@ class Conversation:
         self.data = next(frame for frame in self.sent if frame[TCP].payload)
         self.expects, self.next = self.fin[TCP].seq + 1, self.fin[TCP].ack
 
-    def segment(self, flags, seq, options=()):
+    def segment(self, flags: str, seq: int, options: Sequence = ()) -> Ether:
         """A frame of the client with `seq`, without data."""
         head, port = self.fin, self.fin[TCP]
         ends = IP(src=head[IP].src, dst=head[IP].dst) / TCP(sport=port.sport, dport=port.dport)
         ends[TCP].flags, ends[TCP].seq, ends[TCP].options = flags, seq % (1 << 32), list(options)
         return Ether(src=head.src, dst=head.dst) / ends
 
-    def later(self, milliseconds=10_000):
-        """A timestamp option as of a clock that has gone on for 10 s, or so many milliseconds."""
+    def later(self, milliseconds: int = 10_000) -> tuple:
+        """A time stamp option as a clock would give it `milliseconds` after the FIN's; negative: before."""
         value, _ = dict(self.fin[TCP].options)["Timestamp"]
         return "Timestamp", ((value + milliseconds) % (1 << 32), 0)
 
-    def syn(self, distance, *milliseconds):
-        """A SYN so far from the number expected, with a time stamp of another clock, or without."""
+    def syn(self, distance: int, *milliseconds: int) -> Ether:
+        """A SYN whose number is `distance` above the expected one; `milliseconds`: of its time stamp (see `later`)."""
         return self.segment("S", self.expects + distance, [self.later(each) for each in milliseconds])
 
 
@@ -86,7 +86,7 @@ def record(task: Protection, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _scene(task, timeline):
-    """Send one packet of `task` into the TIME_WAIT of each connection; what was done, a dict each."""
+    """Send one packet of `task` into the TIME_WAIT of each connection; yield a dict about each."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS)) as tap:
         tap.bind((network.INTERFACE, ALL_PROTOCOLS))
         conversations = _converse(tap, len(task.packets) + 1)

@@ -48,7 +48,7 @@ class ProxyNginx(nginx.Nginx):
 
 
 def record(task: Proxy, folder: Path, say: Callable[[str], None]) -> None:
-    """Record `task`: a table, and beside it what a reader of the table needs to know.
+    """Record `task`: a table, and a JSON file of what a reader of the table needs to know.
 
     Each row has a port of its own at the proxy and at the server, so no TIME_WAIT of one can disturb another.
     """
@@ -95,7 +95,7 @@ def start_server(patience: dict[int, int]) -> nginx.Nginx:
 
 
 def blocks(port: int, upstream: Upstream) -> str:
-    """What nginx's configuration at the proxy says of `upstream`."""
+    """The part of the proxy's nginx configuration that is about `upstream`."""
     pool = [f"keepalive {upstream.pool};"] if upstream.pool else []
     behind = [f"server {network.ADDRESSES['server']}:{port};", *pool]
     return BLOCKS.format(port=port, upstream="\n    ".join(behind), location="\n        ".join(
@@ -138,7 +138,7 @@ def table(rows: dict[int, tuple], measured: dict[int, dict], server: nginx.Nginx
 
 
 def make_requests(port: int, task: Proxy) -> int:
-    """Make the requests of `task` with ab, keeping connections, to `port` of the proxy; how many a second."""
+    """Make the requests of `task` with ab, keeping connections, to `port` of the proxy; return requests a second."""
     done = subprocess.run(
         ["ab", "-q", "-k", "-n", str(task.requests), "-c", str(task.concurrency), f"http://{FRONT}:{port}/"],
         capture_output=True, text=True, timeout=60)
@@ -162,7 +162,7 @@ def ends(port: int) -> Counter:
 
 
 def settle(port: int) -> Counter:
-    """What `ends` says once it has said so twice, with none closing."""
+    """What `ends` returns once it is twice the same, and no connection is closing."""
     before, until = None, time.monotonic() + SETTLED_AFTER
     while (now := ends(port)) != before or {state for _, state in now} - {"TIME_WAIT", "ESTABLISHED"}:
         if time.monotonic() > until:

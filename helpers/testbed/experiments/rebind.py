@@ -1,7 +1,7 @@
-"""What TIME_WAIT blocks at a server: its successor's bind(), unless both of them set SO_REUSEADDR.
+"""What TIME_WAIT blocks at a server: the bind() of the next server, unless both servers set SO_REUSEADDR.
 
-`python -m helpers.testbed.experiments.rebind CLOSER REUSE_BEFORE REUSE_AFTER PATIENCE` is both servers: the first says
-`listening`, serves one connection and ends; the second says how its attempts went.
+`python -m helpers.testbed.experiments.rebind CLOSER REUSE_BEFORE REUSE_AFTER PATIENCE` runs both servers: the first
+prints `listening`, serves one connection and ends; the second prints the result of its attempts.
 """
 
 import errno
@@ -41,7 +41,7 @@ def record(part: Rebind, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def main(closer: str, reuse_before: str, reuse_after: str, patience: str) -> None:
-    """Be one server after the other; print what `attempts` says of the second."""
+    """Run one server after the other; print the `attempts` of the second."""
     with bound(int(reuse_before)) as listener:
         listener.listen()
         print("listening", flush=True)
@@ -54,7 +54,7 @@ def main(closer: str, reuse_before: str, reuse_after: str, patience: str) -> Non
 
 
 def bound(reuse: int) -> socket.socket:
-    """A socket that has `PORT`, where the kernel gives it."""
+    """A socket bound to `PORT`; `OSError` where the kernel refuses it."""
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
@@ -66,7 +66,7 @@ def bound(reuse: int) -> socket.socket:
 
 
 def attempts(reuse: int, patience: float) -> tuple[int, str, float | None]:
-    """How many bind() it took, the first one's error, and the seconds until one succeeded (None: none)."""
+    """The number of calls of bind(), the error of the first, and the seconds until one succeeded (None: none did)."""
     begun, error = time.monotonic(), ""
     for number in range(1, round(patience / PERIOD) + 1):
         time.sleep(max(0, begun + (number - 1) * PERIOD - time.monotonic()))

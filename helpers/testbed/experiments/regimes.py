@@ -50,7 +50,7 @@ def record(regime: Regime, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _visits(regime, port):
-    """How often each client of `regime` asks; they come until each of its closers is seen in TIME_WAIT."""
+    """How often each client of `regime` asks; clients come until each of `regime.closers` was seen in TIME_WAIT."""
     yield from (1,) * regime.once + (2,) * regime.idlers
     for _ in range(MOST_EXTRA):
         client, server = (time_waits(host, port) for host in HOSTS)

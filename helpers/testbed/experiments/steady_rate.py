@@ -1,4 +1,4 @@
-"""TIME_WAIT over time: connections begin at a steady rate, whatever became of those before."""
+"""TIME_WAIT over time: connections begin at a steady rate, whether or not the earlier ones succeeded."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
 
 
 def record(part: Series, folder: Path, say: Callable[[str], None]) -> None:
-    """Record one rate: a row per second with what had been made, and the TIME_WAITs at both ends."""
+    """Record one rate: a row per second with the connections made so far and the TIME_WAITs at both ends."""
     load.serve({80: 0})
     addresses = [f"10.77.0.{FIRST_ADDRESS + number}" for number in range(part.addresses)]
     for address in addresses:

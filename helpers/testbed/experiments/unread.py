@@ -1,4 +1,4 @@
-"""close() with unread data, and nginx's lingering close: who resets, and what the client still gets to read."""
+"""close() with unread data, and nginx's lingering close: who resets, and what the client can still read."""
 
 import errno
 import socket

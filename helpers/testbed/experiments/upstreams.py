@@ -1,4 +1,4 @@
-"""The proxy in between: the ways in which nginx speaks to the server behind it. Each is a line."""
+"""The proxy in between: the ways in which nginx speaks to the server behind it, each in one line."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,8 +11,7 @@ CONNECTION_CLEARED = 'proxy_set_header Connection "";'
 class Upstream:
     """How the proxy speaks to its upstream: how many idle connections its `pool` keeps, and `directives`.
 
-    What isn't said is nginx's default; that of versions before 1.29.7 is no pool, HTTP/1.0 and
-    `Connection: close`.
+    Everything else is nginx's default: before version 1.29.7 that is no pool, HTTP/1.0 and `Connection: close`.
     """
 
     name: str
@@ -25,9 +24,9 @@ class Upstream:
 class Proxy:
     """`requests` through nginx to nginx, `concurrency` at a time, over each of `upstreams`, into one table.
 
-    All are made with each of `port_ranges` at the proxy (None: the kernel's own), in each of some `runs`.
-    `patience`: the upstream's `keepalive_timeout`s, in seconds, with each of which it is watched who closes
-    the idle connections of a pool. `buckets`: values of tcp_max_tw_buckets at the proxy (None: the kernel's own).
+    All are made with each of `port_ranges` at the proxy (None: the kernel's own), `runs` times. `patience`: values
+    of the upstream's `keepalive_timeout`, in seconds; with each, we watch who closes the idle connections of a pool.
+    `buckets`: values of tcp_max_tw_buckets at the proxy (None: the kernel's own).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a TIME_WAIT weighs at either end, and what connections take of a server's processes and threads."""
+"""The memory of a TIME_WAIT at either end, and the processes and threads that a server needs for its connections."""
 
 import re
 import socket
@@ -68,7 +68,7 @@ def slabs() -> dict:
 
 
 def held(part: Threads) -> list[tuple]:
-    """Processes and threads of the server with no connection, and with so many that had a request and lie idle."""
+    """The server's processes and threads: without connections, and with `part.number` idle ones after a request each."""
     network.build()
     prepare_workshop()
     server, pid = started(part.server)

@@ -40,9 +40,9 @@ def build(connect: Callable[[], None] | None = None) -> None:
 
 
 def _keep_order():
-    """Let one processor receive all frames: those sent on two may overtake each other, as on no wire.
+    """Let one processor receive all frames: with two, frames could overtake each other, which no cable does.
 
-    A user namespace may not steer packets so; there, all that we run keeps to one processor.
+    In a user namespace the kernel doesn't permit that; there, all that we run keeps to one processor.
     """
     processor = random.choice(sorted(os.sched_getaffinity(0)))
     mask = f"{1 << processor % 32:x}" + ",00000000" * (processor // 32)
@@ -98,7 +98,7 @@ def parse_sockets(listing: str) -> list[tuple[str, str, str]]:
 
 
 def kernel_settings(host: str = "client") -> dict[str, str | None]:
-    """What `KERNEL_SETTINGS` are on `host`; None for one that this kernel hasn't."""
+    """The values of `KERNEL_SETTINGS` on `host`, by name; None for one that this kernel doesn't have."""
     said = run(host, "sysctl", "-e", *(f"net.ipv4.{name}" for name in KERNEL_SETTINGS))
     found = dict(line.removeprefix("net.ipv4.").split(" = ") for line in said.splitlines())
     return {name: " ".join(found[name].split()) if name in found else None for name in KERNEL_SETTINGS}

@@ -25,7 +25,7 @@ def search_path() -> str:
 
 
 def unshare() -> list[str]:
-    """The command line that runs what follows it in namespaces of its own, of users too where need be."""
+    """The command line that runs what follows it in namespaces of its own; in a user namespace too, if needed."""
     return ["unshare", *(() if _may_do_anything() else ("--user", "--map-root-user")), *NAMESPACES]
 
 

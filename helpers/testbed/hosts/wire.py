@@ -22,20 +22,20 @@ Segment = namedtuple("Segment", "sport dport seq ack flags payload")
 class Wire:
     """Carries IP packets between the hosts, `delay` seconds each way, once `lay` has been called.
 
-    `fate`: called with the sending host and each TCP segment before it travels; where it answers `DROP` that
-    is lost, where `HOLD`, it waits in `held`, as (sender, packet), until `release`. `carrier`: what carries
-    them: a thread, or a `Courier`, which nothing holds up, but whose `held` we can't see.
+    `fate`: called with the sending host and each TCP segment before it travels. Where it returns `DROP`, the
+    segment is lost; where `HOLD`, it waits in `held`, as (sender, packet), until `release`. `carrier`: what
+    carries the packets: a thread, or a `PromptProcess`, which other programs don't delay, but whose `held` we can't see.
     """
 
     def __init__(self, delay, fate=lambda sender, segment: None, carrier=threading.Thread):
         self.delay, self.fate, self.held, self._ends, self._carrier = delay, fate, [], {}, carrier
 
-    def lay(self):
+    def lay(self) -> None:
         """Put a device on each host, as `network.build` wants it, and carry packets from now on."""
         self._ends = {host: _device(host) for host in network.ADDRESSES}
         self._carrier(target=self._carry, daemon=True).start()
 
-    def release(self):
+    def release(self) -> None:
         """Deliver all that is held, at once."""
         while self.held:
             self._deliver(*self.held.pop(0))
@@ -59,10 +59,10 @@ class Wire:
                 self._deliver(*travelling.popleft()[1:])
 
 
-class Courier(multiprocessing.get_context("fork").Process):
-    """A process that runs before all others, where the kernel lets it: packets arrive as close as sent."""
+class PromptProcess(multiprocessing.get_context("fork").Process):
+    """A process that runs before all others, where the kernel permits it, so that packets keep their distances."""
 
-    def run(self):
+    def run(self) -> None:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         super().run()
@@ -76,7 +76,7 @@ def segment(packet: bytes) -> Segment:
 
 
 def _device(host):
-    """The file of a new TUN device on `host`: what is read from it the host has sent."""
+    """The file of a new TUN device on `host`; reading it gives the packets that the host sends."""
     end, name = os.open("/dev/net/tun", os.O_RDWR), f"wire-{host}"
     fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
     network.run("client", "ip", "link", "set", name, "netns", host, "name", network.INTERFACE)

@@ -1,1 +1,1 @@
-"""How an experiment runs: workers side by side, from the first frame to the last socket."""
+"""Running experiments: workers side by side, each recording from the first frame to the last socket."""

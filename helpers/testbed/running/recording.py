@@ -36,12 +36,12 @@ class Unclean(Exception):
 class Timeline(list):
     """What the testbed did and when: `time` (UNIX seconds), `action`."""
 
-    def note(self, action):
+    def note(self, action: str) -> None:
         self.append({"time": round(time.time(), 6), "action": action})
 
 
 def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> None:
-    """Record `experiment` into `folder`. `say`: called with a word whenever something has been reached."""
+    """Record `experiment` into `folder`. `say`: called with a word at each step of its progress."""
     network.build()
     prepare_workshop()
     page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
@@ -79,7 +79,7 @@ class Watch:
             host, sys.executable, "-m", "helpers.testbed.witnesses.sampler", WORKSHOP / f"{host}.json", *["udp"] * udp))
             for host in network.ADDRESSES}
 
-    def close(self):
+    def close(self) -> tuple[int, dict[str, dict]]:
         """How many frames there were, and by host what was sampled; `Unclean` where there is a hole."""
         sampled = {host: self._result(host) for host in self._samplers}
         frames, lost = self._capture.close()
@@ -150,7 +150,7 @@ def _let_it_happen(experiment, client, timeline, say):
 
 
 def prepare_workshop() -> None:
-    """The folder in memory for all that isn't kept; it vanishes with the namespaces."""
+    """Make the folder, in memory, for all files that aren't kept; it vanishes with the namespaces."""
     for name in ("home", "tmp"):
         (WORKSHOP / name).mkdir(parents=True)
     os.environ.update(HOME=str(WORKSHOP / "home"), TMPDIR=str(WORKSHOP / "tmp"), LANG="C.UTF-8")
@@ -160,7 +160,7 @@ def prepare_workshop() -> None:
 
 def make_visits(experiment: Experiment, client: Chromium | Firefox | Replay, timeline: Timeline,
                 say: Callable[[str], None]) -> None:
-    """Make the visits of `experiment` in time."""
+    """Make each visit of `experiment` at its time."""
     begun = time.monotonic()
     for number, visit in enumerate(experiment.visits):
         time.sleep(max(0, begun + visit.at - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The stage of experiments: hosts, kernels and witnesses are set up, a scene plays, all is written down."""
+"""Runs an experiment: sets up hosts, kernels and witnesses, lets the client act, and writes down all that was seen."""
 
 import time
 from collections.abc import Callable
@@ -28,10 +28,10 @@ class Pages:
         self.page = write_page(folder / "page", 0)
         self._nginx = nginx.Nginx(folder / "nginx", {80: (folder / "page", patience)})
 
-    def close(self):
+    def close(self) -> None:
         self._nginx.close()
 
-    def write_account(self, folder):
+    def write_account(self, folder: Path) -> None:
         """Write what the server says of its requests into `folder`."""
         recording.write_table(folder / "requests.csv", nginx.REQUEST_COLUMNS, [
             [request[name] for name in nginx.REQUEST_COLUMNS] for request in self._nginx.requests()])
@@ -40,7 +40,7 @@ class Pages:
 def play(task: Lifetime, folder: Path, scene: Callable[[recording.Timeline], None],
          make_server: Callable[[], object] = Pages, connect: Callable[[], None] | None = None,
          client: object = SOCKETS) -> None:
-    """Record `task` into `folder`: `scene(timeline)` is what happens; then every socket is waited out.
+    """Record `task` into `folder`: `scene(timeline)` is what the client does; then wait until every socket is gone.
 
     `make_server`: starts the server. `connect`: lays the wire (None: a cable). `client`: who the client is.
     Where the wire has a length, packets are captured at both ends.

@@ -26,7 +26,7 @@ def record(task: Cost, folder: Path, say: Callable[[str], None]) -> None:
     rows, accounts = [], {}
     for wave in task.waves:
         say(f"{sum(map(len, accounts.values()))}/{total} parts")
-        for part, done in zip(wave, _abreast(wave, folder)):
+        for part, done in zip(wave, _record_wave(wave, folder)):
             rows += done["rows"]
             accounts.setdefault(part.kind, []).append(done["about"])
     write_json(folder / f"{task.name}.json", {
@@ -35,8 +35,8 @@ def record(task: Cost, folder: Path, say: Callable[[str], None]) -> None:
     write_table(folder / f"{task.name}.csv", task.columns, rows)
 
 
-def _abreast(wave, folder):
-    """The accounts of the parts of `wave`, each recorded by a worker of its own."""
+def _record_wave(wave, folder):
+    """Record the parts of `wave` at the same time, each in a worker of its own; return their accounts."""
     places = [folder / str(number) for number in range(len(wave))]
     workers = [_start(part, place) for part, place in zip(wave, places)]
     outcomes = [(worker.stdout.read().decode().strip(), worker.wait()) for worker in workers]
@@ -59,12 +59,12 @@ def _start(part, place):
 
 
 def write_account(folder: Path, about: dict, rows: Iterable = ()) -> None:
-    """Write what a part has to say: its `rows` of the table, and its entry in the JSON file."""
+    """Write the account of a part: its `rows` of the table, and its entry in the JSON file."""
     write_json(folder / ACCOUNT, {"about": about, "rows": [list(row) for row in rows]})
 
 
 def kernels() -> dict:
-    """The settings of both kernels, the server's where they differ, and the names that they haven't."""
+    """The client's kernel settings, the server's where they differ, and the names of those that this kernel lacks."""
     client, server = (network.kernel_settings(host) for host in network.ADDRESSES)
     return {"kernel": client, "kernel_server": {
         name: value for name, value in server.items() if value != client[name]},
@@ -72,7 +72,7 @@ def kernels() -> dict:
 
 
 def versions(task: Cost) -> dict[str, str]:
-    """The versions of what runs in `task`."""
+    """The versions of the programs that run in `task`."""
     said = subprocess.run(["ss", "-V"], capture_output=True, text=True).stdout
     found = {"kernel": platform.release(), "python": platform.python_version(),
              "ss": said.split()[-1].removeprefix("iproute2-")}

@@ -1,8 +1,7 @@
-"""A worker process: does one task in namespaces of its own, told what by a pickle on standard input.
+"""A worker process: does one task, which it reads as a pickle from standard input, in namespaces of its own.
 
-It says how far it is in lines on standard output. Standard input is its leash: when that is closed, it ends
-at once, and as the first process of its PID namespace it takes every process that it started, and so every
-namespace, with it.
+It reports its progress in lines on standard output. When standard input is closed, it ends at once. It is the
+first process of its PID namespace, so every process that it started ends with it, and then every namespace.
 """
 
 import importlib
@@ -21,7 +20,7 @@ UNCLEAN = 3
 def main() -> int:
     """Do the task that standard input holds; return the exit status: `UNCLEAN` where it is worth another try."""
     task, folder = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_leash, daemon=True).start()
+    threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         do(task, Path(folder))
     except Unclean as hole:
@@ -42,7 +41,8 @@ def do(task: object, folder: Path) -> None:
     importlib.import_module(task.recorder).record(task, folder, _say)
 
 
-def _leash():
+def _end_with_input():
+    """End this process as soon as its standard input is closed."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(1)

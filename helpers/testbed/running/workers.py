@@ -20,14 +20,14 @@ BAR = "{percentage:3.0f}% |{bar:20}| {n_fmt} of {total_fmt} recorded, {elapsed}{
 
 
 class Workers:
-    """Records `tasks` into `out`, at most `jobs` at a time; one starts when the last has loaded its page."""
+    """Records `tasks` into `out`, at most `jobs` at a time; each starts when the one before has loaded its page."""
 
     def __init__(self, tasks, out, jobs):
         self.tasks, self.out, self.failures, self._running = tasks, Path(out), {}, {}
         self._places, self._starting = asyncio.Semaphore(jobs), asyncio.Lock()
 
-    async def work(self):
-        """Record all; `failures` then says by name why what wasn't recorded wasn't."""
+    async def work(self) -> None:
+        """Record all; `failures` then has the reason, by name, for each task that couldn't be recorded."""
         with tqdm(total=len(self.tasks), bar_format=BAR, disable=None) as self._bar:
             clock = asyncio.create_task(self._refresh())
             try:
@@ -54,7 +54,7 @@ class Workers:
             self.failures[task.name] = said
 
     async def _attempt(self, task):
-        """One worker's exit status, and what it said last; what it made goes to its place if all is well."""
+        """Run one worker: its exit status and its last line. If it succeeded, its files go to their place."""
         self.out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{task.name}-", dir=self.out))
         try:
@@ -93,7 +93,7 @@ def _environment():
 
 
 def _put(folder, out, name):
-    """Move a complete recording to its place: its folder; or its table, after what comes with it."""
+    """Move a complete recording to its place: its folder; or its table, after the other files of the table."""
     if (folder / f"{name}.csv").exists():
         for file in sorted(folder.iterdir(), reverse=True):
             file.replace(out / file.name)
@@ -106,9 +106,9 @@ def _put(folder, out, name):
 
 
 def record(tasks: Sequence, out: Path, jobs: int) -> dict[str, str]:
-    """Record `tasks` into the folder `out`; return by name why those that failed did.
+    """Record `tasks` into the folder `out`; return the reasons of those that failed, by name.
 
-    Interrupted, it leaves nothing of what wasn't complete, and raises `asyncio.CancelledError`.
+    When interrupted, it leaves no incomplete recording, and raises `asyncio.CancelledError`.
     """
     return asyncio.run(_until_interrupted(tasks, out, jobs))
 

@@ -1,1 +1,1 @@
-"""What answers: nginx, Python's http.server, raw servers, and the page that they serve."""
+"""The servers: nginx, Python's http.server, raw servers, and the page that they serve."""

@@ -21,7 +21,7 @@ COLUMNS = ("time", "client_port", "nth", "text")
 
 
 def padded(text: str) -> bytes:
-    """`text` as a line: all are equally long."""
+    """`text` as a line: all lines have the same length."""
     return text.ljust(LENGTH - 1).encode() + b"\n"
 
 
@@ -31,7 +31,7 @@ ANSWER = b"noted      \n"
 class Lines(StreamRequestHandler):
     """Every line of the connection, the `nth` from its client port, goes into the file of the server."""
 
-    def handle(self):
+    def handle(self) -> None:
         port = self.client_address[1]
         self.server.visits[port] += 1
         nth = self.server.visits[port]
@@ -69,11 +69,11 @@ class Reader:
                 raise OSError("the reading server doesn't start")
             time.sleep(0.05)
 
-    def close(self):
+    def close(self) -> None:
         self._process.terminate()
         self._process.wait(10)
 
-    def write_account(self, folder):
+    def write_account(self, folder: Path) -> None:
         """Write what the server has read into `folder`."""
         with self._file.open(newline="") as file:
             recording.write_table(folder / "received.csv", COLUMNS, csv.reader(file))

@@ -64,14 +64,14 @@ class Nginx:
                 raise OSError(f"nginx doesn't start: {(self.folder / 'error.log').read_text().strip()}")
             time.sleep(0.05)
 
-    def terminate(self):
+    def terminate(self) -> None:
         self._process.terminate()
 
-    def close(self):
+    def close(self) -> None:
         self.terminate()
         self._process.wait(10)
 
-    def requests(self):
+    def requests(self) -> list[dict]:
         """nginx's own account: a dict per request, with `REQUEST_COLUMNS` and `server_port`, all as text."""
         with (self.folder / "access.log").open(newline="") as file:
             return list(csv.DictReader(file, (*REQUEST_COLUMNS, "server_port")))

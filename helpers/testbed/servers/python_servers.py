@@ -35,7 +35,7 @@ class Http11(BaseHTTPRequestHandler):
     timeout = PATIENCE
     nth = 0
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         framing, self.nth = self.path.strip("/"), self.nth + 1
         body = framed(framing)
         self.send_response(200)
@@ -46,11 +46,11 @@ class Http11(BaseHTTPRequestHandler):
         print(*account, sep=",", flush=True)
         self.wfile.write(body)
 
-    def flush_headers(self):
+    def flush_headers(self) -> None:
         self.header_bytes = len(b"".join(self._headers_buffer))
         super().flush_headers()
 
-    def log_message(self, *_):
+    def log_message(self, *_) -> None:
         pass
 
 
@@ -114,11 +114,11 @@ class Server:
         lines = network.run("server", "ss", "-Htln").splitlines()
         return {line.split()[3].rsplit(":", 1)[1] for line in lines}
 
-    def close(self):
+    def close(self) -> None:
         self._process.terminate()
         self._process.wait(10)
 
-    def requests(self):
+    def requests(self) -> list[dict]:
         """Its own account, as `Nginx.requests` gives it; http.server only."""
         with self.log.open(newline="") as file:
             return list(csv.DictReader(file, REQUEST_COLUMNS))

@@ -1,1 +1,1 @@
-"""Who watches: dumpcap, ss, Chromium's NetLog; and the datasheet of what they saw."""
+"""The witnesses of a recording: dumpcap, ss, Chromium's NetLog; and the datasheet of what they saw."""

@@ -130,8 +130,8 @@ how many connections were `closed_by_client` and `closed_by_server` first.
 `browser`, `start` (`warm`: it had long started; `cold`: started for this page, with a fresh profile;
 `incognito`: warm, in an incognito window), `images`, `repeat`, `connections` (from the packets, until 2.5 s
 after the page), `used` (those that carried a request, from nginx's log), `flushed` (those that Chromium closed
-itself with the reason "Cert verifier changed", which only pages with `start` `cold` have; empty for Firefox, which gives no
-reasons). Each page had a port of its own, so that no earlier connection could be used.
+itself with the reason "Cert verifier changed", which only pages with `start` `cold` have; empty for Firefox, which
+gives no reasons). Each page had a port of its own, so that no earlier connection could be used.
 
 **`browser-sockets.csv`**: what Chromium's own log (NetLog) says of the same pages, one row for each socket.
 

@@ -23,7 +23,7 @@ class Dumpcap:
                 return
         raise OSError("dumpcap doesn't start")
 
-    def close(self):
+    def close(self) -> tuple[int, int]:
         """End the capture; return how many frames it has and how many it lost."""
         self._process.send_signal(signal.SIGINT)
         report = self._process.communicate(timeout=30)[1]

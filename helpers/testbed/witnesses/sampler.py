@@ -26,12 +26,12 @@ class Stays:
     def __init__(self):
         self.ended, self.present = [], {}
 
-    def add(self, before, sockets, after):
+    def add(self, before: float, sockets: list[tuple], after: float) -> None:
         self.present, earlier = {
             socket: [self.present.get(socket, (after, None))[0], before] for socket in sockets}, self.present
         self.ended += [(*socket, *earlier[socket]) for socket in earlier.keys() - self.present.keys()]
 
-    def all(self):
+    def all(self) -> list[tuple]:
         """All stays so far as (local, peer, state, first_seen, last_seen), in order of first_seen."""
         here = [(*socket, *seen) for socket, seen in self.present.items()]
         return sorted(self.ended + here, key=lambda stay: stay[3])
@@ -57,15 +57,15 @@ def sample(udp: bool = False) -> tuple[list[tuple], list[tuple] | None, dict]:
         "samples": len(times), "longest_gap": round(longest, 6), "first": times[0], "last": times[-1]}
 
 
-def _hurry():
-    """Ask for the processor first: a late sample is a hole in the recording."""
+def _take_priority():
+    """Ask to run before other processes: a late sample is a hole in the recording."""
     gc.disable()
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 if __name__ == "__main__":
-    _hurry()
+    _take_priority()
     found, datagrams, regularity = sample("udp" in sys.argv[2:])
     with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
         json.dump({"stays": found, "udp": datagrams, "sampling": regularity}, file)
