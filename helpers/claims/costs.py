@@ -12,7 +12,7 @@ PAIRS = ((50, 100), (100, 200), (50, 200))
 
 
 def long_has_more(data: Data) -> list[Case]:
-    """Seven images by each client, and each run of 20,000 requests: whether long connections left the server more."""
+    """Seven images by each client, each run of 20,000 requests: whether long connections left more at the server."""
     def more(client):
         long, short = (data.load(f"{kind}-7-images-{client}").states for kind in ("long", "short"))
         return _most_at_server(long) > _most_at_server(short)
@@ -43,7 +43,7 @@ def many_at_server(data: Data) -> list[Case]:
 
 
 def more_ports(data: Data) -> list[Case]:
-    """Each setting of `ports`: whether a second server gave the client more ports, or whether it lacked any without.
+    """Each setting of `ports`: whether a second port or address let more attempts succeed; or whether any failed.
 
     `client_waits`: whether TIME_WAIT is at the client.
     """
@@ -141,7 +141,7 @@ def memory(data: Data, state: str) -> dict:
 
 
 def own_thread(data: Data) -> list[Case]:
-    """Each server with 200 or 5,000 idle connections: whether it had a thread or process more for each.
+    """Each server with 200 or 5,000 idle connections: whether it had one more thread or process for each.
 
     `threaded`: whether it is built so (socketserver's ThreadingMixIn), and not as a loop over all its sockets.
     """
@@ -171,7 +171,7 @@ def errors_at_limit(data: Data) -> list[Case]:
 
 
 def harm(data: Data) -> list[Case]:
-    """Each place with many TIME_WAITs: whether those of a server as a client refused something, and others nothing.
+    """Many TIME_WAITs: where a server acts as a client, whether they blocked something; elsewhere, whether nothing.
 
     `restart`: whether the server was started anew, `reuseaddr`: with SO_REUSEADDR before and after.
     """

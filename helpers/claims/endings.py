@@ -1,4 +1,4 @@
-"""Cases about how connections end: who closes, who is probed, and what then remains for how long."""
+"""Cases about how connections end: who closes, who is probed, and which state remains for how long."""
 
 from collections.abc import Callable
 from math import inf
@@ -29,7 +29,7 @@ def _used(data, name):
 
 
 def unused_closed_first(data: Data) -> list[Case]:
-    """Each unused connection: whether the client closed it, before any that had carried something was closed."""
+    """Each unused connection: whether the client closed it before any used connection was closed."""
     return [Case(f"{name}, connection {stream}",
                  row["closer"] == "client" and row["closed"] < _used(data, name)["closed"].min(),
                  {"client_closes_after": float(data.patience(name, HABITS[client], HABITS[client].unused)),
@@ -38,7 +38,7 @@ def unused_closed_first(data: Data) -> list[Case]:
 
 
 def unused_waits_at_client(data: Data) -> list[Case]:
-    """Each unused connection that the client closed, today's and the replay's: whether its TIME_WAIT is there."""
+    """Each unused connection that the client closed (browsers and replay): whether TIME_WAIT was at the client."""
     def case(name, stream, row):
         return Case(f"{name}, connection {stream}", row["time_wait"] == "client", recording=name)
     today = [case(name, stream, row) for name, _, stream, row in _unused(data) if row["closer"] == "client"]
@@ -77,7 +77,7 @@ def used_probed(data: Data) -> list[Case]:
 
 
 def _probes_answered(data, name, used):
-    """Whether the server sent as many bare ACKs after its last response as it got probes, on each connection."""
+    """Whether, on each connection, the server sent as many bare ACKs after its last response as it got probes."""
     segments, answered = data.load(name).segments, data.answered(name)
     late = segments["time"] > segments["stream"].map(answered)
     bare = segments[late & (segments["host"] == "server") & (segments["length"] == 0)].groupby("stream").size()

@@ -1,4 +1,4 @@
-"""Cases about how a response's end is told, and which end closes first: every cell of `closers`.
+"""Cases about how the end of a response is known, and which end closes first: every cell of `closers`.
 
 A cell is a server, a client, what the request says of persistence, and how the response's body ends; it holds 100
 connections. A claim about "always" is right in a cell where it is right in all of them.
@@ -23,7 +23,7 @@ def server_closes(server: str, asked: str) -> bool:
 
 
 def client_waits(client: str, server: str, asked: str) -> bool:
-    """Whether `client` leaves it to the server to close: ab does, where keep-alive was not agreed in words."""
+    """Whether `client` waits for the server to close: ab does, unless headers agreed on keep-alive."""
     return client == "ab" and not (asked == "1.0 keep-alive" and server in AGREES)
 
 
@@ -71,7 +71,7 @@ def _unread(data):
 
 
 def length_tells(data: Data) -> list[Case]:
-    """Each browser's recording: whether, after a counted body, the client asked again before any FIN had come."""
+    """Each browser's recording: whether, after a body with Content-Length, the client asked again before a FIN."""
     def so(name):
         sent = data.load(name).exchanges
         counted = sent[(sent["framing"] == "content-length") & (sent["nth"].shift(-1) == sent["nth"] + 1)]
@@ -83,7 +83,7 @@ def length_tells(data: Data) -> list[Case]:
 def close_tells(data: Data) -> list[Case]:
     """A recording and each cell with neither: whether responses were complete with the server's FIN, and not before.
 
-    In a cell: whether no client closed first, as one does that knows the end.
+    In a cell: whether no client closed first, since a client that knows the end does.
     """
     name = "closers-end-of-file"
     complete = data.load(name).exchanges.set_index("stream")["finished"]

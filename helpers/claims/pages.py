@@ -117,7 +117,7 @@ def three_at_first(data: Data) -> list[Case]:
 
 
 def _in_advance(data, images):
-    """Name of each Chromium load, and its connections that were opened for no request and were not closed at once."""
+    """Name of each Chromium load, and how many connections were opened in advance and not closed at once."""
     sockets = data.table("browser-sockets").query(f"images == {images}")
     early = (sockets["opened_for"] == "preconnect") & (sockets["close_reason"] != JUST_SET_UP)
     for (start, repeat), number in early.groupby([sockets["start"], sockets["repeat"]]).sum().items():
@@ -132,7 +132,7 @@ def over_the_first(data: Data) -> list[Case]:
 
 
 def one_more_when_busy(data: Data) -> list[Case]:
-    """Each connection opened once images were asked for: whether more was still wanted than connections were open."""
+    """Each connection opened after images were asked for: whether more requests than connections were open then."""
     return [case for name in LONG_PAGES for case in _further(data, name)]
 
 
@@ -174,7 +174,7 @@ def closed_by_the_server(data: Data) -> list[Case]:
 
 
 def processes(data: Data) -> list[Case]:
-    """Each start of a client program on the record: whether that process made one request and no other.
+    """Each recorded start of a client program: whether that process made one request and no other.
 
     `outlives`: seconds from its first response to its end.
     """

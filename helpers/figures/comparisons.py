@@ -22,7 +22,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (2, 1)), "-.")
 
 @in_style
 def bill(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """What a request costs: a group of bars for each cost (index), a bar for each column, with its number."""
+    """What a request costs: a group of bars for each cost (the index), with a bar and its number for each column."""
     ax = axes_for(ax, 0.6 + 0.8 * len(table))
     thick = 0.8 / len(table.columns)
     largest = max([0.0, *np.nan_to_num([numbers_of(table[name]) for name in table]).ravel()]) or 1
@@ -145,7 +145,7 @@ def lines(table: pd.DataFrame, ax: Axes | None = None, ylabel: str = "", expecte
 
 
 def _under(table):
-    """For each line whether a later one lies on it: it is drawn wide and solid, so that both are seen."""
+    """Whether a later line lies on each line: then it is drawn wide and solid, so that both are seen."""
     columns = [numbers_of(values) for _, values in table.items()]
     return [any(np.median(np.abs(later - values)) <= 0.02 * values.max() for later in columns[number + 1:])
             for number, values in enumerate(columns)]
@@ -159,7 +159,7 @@ def _dark(colour):
 
 @in_style
 def stacked(table: pd.DataFrame, ax: Axes | None = None, xlabel: str = "") -> Axes:
-    """A bar for each row of `table`, made of its columns, each part with its number where there is room."""
+    """A bar for each row of `table`, with a part for each column and its number where there is room."""
     ax = axes_for(ax, 1.2 + 0.45 * len(table))
     left, total = np.zeros(len(table)), max(1, float(table.sum(axis=1).max()))
     colours = STATE_COLOURS["TIME_WAIT"], COLOURS["server"], COLOURS["client"]

@@ -83,7 +83,7 @@ def _kernel_marks(ax, sockets, host, until):
 
 
 def _share_axes(ax):
-    """Set the limits of the axes from all that share them."""
+    """Set limits that suit all axes which share them."""
     beside, above = (axes.get_siblings(ax) for axes in (ax.get_shared_y_axes(), ax.get_shared_x_axes()))
     first = min(line.get_xdata().min() for member in above for line in member.lines if len(line.get_xdata()))
     last = max(line.get_xdata().max() for member in above for line in member.lines if len(line.get_xdata()))
@@ -95,7 +95,7 @@ def _share_axes(ax):
 
 
 def _name_peak(ax, host, times, values, states):
-    """Write `host` and its peak where it held longest; the client's below a line that both share."""
+    """Write `host` and its peak where the peak lasted longest; the client's label below a line that both share."""
     held = np.diff(times) * (values[:-1] == values.max())
     longest, peak, server = held.argmax(), int(values.max()), host == "server"
     x = times[longest] + held[longest] / 2 if peak else times[-1] * (0.6 if server else 0.02)

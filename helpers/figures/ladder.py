@@ -39,7 +39,7 @@ def ladder(capture: Capture, stream: int, ax: Axes | None = None, frames: slice 
     `frames`: only these frame numbers (a slice, both ends included, or a collection). `exchanges`: puts
     request lines and statuses on their rows, and `close_notify`, GOAWAY and RST_STREAM where they can be read.
     `states`: draws the state of each end. A run of data segments, or of probes, shares a row. The distance between
-    rows doesn't tell time, the margin does. Sequence numbers are relative, as Wireshark shows them.
+    rows doesn't show time; the margin does. Sequence numbers are relative, as Wireshark shows them.
     """
     rows = ladder_rows(capture, stream, frames, exchanges)
     stays = None if states is None else stays_of(states[states["stream"] == stream], 1)
@@ -132,7 +132,7 @@ def _left_out(flow, first, last, many):
 
 
 def _spoken(exchanges, signals):
-    """Of each end: when it spoke, in order, and what: the row in `exchanges`, or the text of a signal."""
+    """For each end, in order: when it sent something, and what: the row in `exchanges`, or the text of a signal."""
     spoken, rows = {}, exchanges.reset_index(drop=True)
     for end, name, said in zip(HOSTS, ("requested", "answered"), ("method", "status")):
         part, own = rows[rows[name].notna() & rows[said].notna()], signals[signals["host"] == end]
@@ -246,7 +246,7 @@ def _ladder_states(ax, rows, stays, end, bottom):
 
 
 def _ladder_place(rows, time, end, bottom):
-    """Where `time` lies on the ladder for `end`: at its own point of the arrow that left, or came, then."""
+    """The height of `time` on the ladder, for `end`: where the arrow of that time leaves it, or reaches it."""
     if time < rows["time"].iloc[0]:
         return rows["y"].iloc[0] - 0.5
     if time > rows["until"].max():

@@ -1,4 +1,4 @@
-"""The course's style: one meaning has one colour, here at the top; figures, and the words and measures in them.
+"""The course's style: one colour for each meaning (at the top); making and showing figures; words and sizes in them.
 
 Text from a capture is shown as it is, never as mathematics.
 """
@@ -159,7 +159,7 @@ def time_axis(ax: Axes, between: tuple[float, float]) -> int:
 
 
 def stays_of(states: pd.DataFrame, unit: int) -> pd.DataFrame:
-    """`states` in units of the axis, without end where the capture shows none, and `lasts` in words."""
+    """`states` in units of the axis, infinite where the capture shows no end; `lasts`: the duration in words."""
     since, until = numbers_of(states["since"]), numbers_of(states["until"])
     lasts = ["" if np.isnan(time) else f"{round(time, 1):g} s" for time in until - since]
     return states.assign(since=np.nan_to_num(since * unit, nan=-np.inf), lasts=lasts,
@@ -184,7 +184,7 @@ def band(ax: Axes, stay: object, y: float, height: float, texts: Sequence[str], 
 
 
 def widest(begin: float, end: float, cuts: Sequence[float]) -> tuple[float, float]:
-    """The widest piece of what lies between `begin` and `end`, cut at `cuts`."""
+    """The widest piece of the range from `begin` to `end` when it is cut at `cuts`."""
     cuts = np.unique(np.clip([begin, *cuts, end], begin, end))
     return max(pairwise(cuts), key=np.ptp)
 

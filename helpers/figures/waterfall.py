@@ -70,14 +70,14 @@ def _alive(experiment, first, last):
 
 
 def _life(experiment):
-    """From the first segment to the moment the last state ends, with a little air."""
+    """From the first segment to the end of the last state, with a small margin."""
     until = numbers_of(experiment.states["until"])
     first, last = experiment.segments["time"].min(), max([experiment.capture.end, *until[np.isfinite(until)]])
     return first - 0.012 * (last - first), last + 0.012 * (last - first)
 
 
 def _life_line(ax, y, begin, established, close, requests):
-    """A connection up to its first FIN or RST; one that never carried a request is conspicuous."""
+    """Draw a connection up to its first FIN or RST; one without a request stands out."""
     unused = pd.notna(requests) and not requests
     text = "cannot tell" if pd.isna(requests) else f"{requests or 'no'} request{'s' * (requests > 1)}"
     colour = COLOURS["unused" if unused else "idle"]
@@ -143,7 +143,7 @@ def _other_requests(ax, y, requests, edge):
 
 
 def _ending_marks(ax, y, ended, closer, seen):
-    """First FIN and RST of each end, none before `seen`, in its colour and lane; hollow: a FIN that answers another."""
+    """Mark the first FIN and RST of each end, none before `seen`, in its lane; an answering FIN is hollow."""
     for letter, name, marker in (("F", "FIN", "o"), ("R", "RST", "X")):
         sent = ended[ended["letters"].str.contains(letter)].drop_duplicates(["src", "sport"])
         for row in sent.itertuples():

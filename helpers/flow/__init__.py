@@ -1,7 +1,7 @@
-"""Segments in order: what each end had sent, and its peer had acknowledged, before each; and the payload in order.
+"""Segments in order, with what each end had sent and its peer had acknowledged before; and the payload in order.
 
-`segment_flow(capture)` is the table for people. The rules of `helpers.connections` work on the same as arrays, which
-`flows(capture)` yields.
+`segment_flow(capture)` is the table for people. The rules of `helpers.connections` use the same data as arrays,
+which `flows(capture)` yields.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", 
 
 
 def segment_flow(capture: Capture, stream: int | None = None) -> pd.DataFrame:
-    """The segments of `capture`, sorted by stream, with what was known before each; index `frame`.
+    """The segments of `capture`, sorted by stream, each with what was known before it; index `frame`.
 
     `stream`: of this one alone, which takes little time and memory in a large capture.
 

@@ -99,7 +99,7 @@ def _flow(columns: dict, row: np.ndarray, first: int, begins: np.ndarray) -> Flo
 
 
 def _follows_a_late_syn(direction: np.ndarray, seq: np.ndarray, sent: np.ndarray, ack: np.ndarray) -> np.ndarray:
-    """Which segments stand behind both SYNs by their numbers, so that they belong to them wherever a file has these.
+    """Which segments have numbers above both SYNs, so that they belong to these, wherever the SYNs are in the file.
 
     `sent`: the number up to which each sends. What an older connection left between the same endpoints lies below the
     SYNs, as initial numbers grow (RFC 9293 section 3.4.1), or acknowledges what has not been sent yet.
@@ -114,7 +114,7 @@ def _follows_a_late_syn(direction: np.ndarray, seq: np.ndarray, sent: np.ndarray
 
 
 def _edge(direction: np.ndarray, ack: np.ndarray, columns: dict, size: int) -> np.ndarray:
-    """By direction, the highest sequence number that the peer allowed in any segment; NO_LIMIT where it never did.
+    """By direction, the highest sequence number that any segment of the peer allowed; NO_LIMIT where none did.
 
     The window counts in units of 2**scale, as the SYN says; the largest scale there is, where the SYN was not captured.
     Source: RFC 7323 section 2.2.

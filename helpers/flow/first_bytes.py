@@ -34,7 +34,7 @@ class Beginning(NamedTuple):
 
 
 def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
-    """How a connection begins whose two ends sent these."""
+    """How a connection begins, given what its two ends sent."""
     for side, stream in enumerate(pair):
         for data, begins in _first_pieces(stream) if stream else ():
             if tls.looks_like_tls(data, begins):

@@ -1,4 +1,4 @@
-"""The first, the last, the highest of each group: with these the rules look at all connections at once.
+"""The first, last and highest value of each group, with which the rules treat all connections at once.
 
 A group is a connection, or a *direction*: what one end sent in one connection. Connection n has the directions 2n
 (sent by the client, where it is known) and 2n + 1. `group` holds the number of each segment's group, and `size` says
@@ -25,7 +25,7 @@ def last_row(group: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def first_value(values: np.ndarray, group: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """What `values` hold in the first of `rows` in each group; NONE where there is none."""
+    """The value of the first of `rows` in each group; NONE where there is none."""
     return values_at(values, first_row(group, rows, size), NONE)
 
 
@@ -54,12 +54,12 @@ def values_at(values: np.ndarray, rows: np.ndarray, missing: float = np.nan) -> 
 
 
 def of_peer(by_direction: np.ndarray) -> np.ndarray:
-    """The same array with the two directions of each connection exchanged: what each end is told of its peer."""
+    """The same array with the two directions of each connection exchanged: each end gets the value of its peer."""
     return by_direction.reshape(-1, 2)[:, ::-1].ravel()
 
 
 def running_highest(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The highest of `values` so far in each group; NONE counts for nothing. Groups follow one another: 0, 1, ...
+    """The highest of `values` so far in each group; NONE is ignored. Groups are in order: 0, 1, ...
 
     Each group is lifted above the ones before it, so that one running maximum serves all.
     """

@@ -1,4 +1,4 @@
-"""What was known just before each segment; and what that makes of it: a keep-alive probe, or a RST that is accepted."""
+"""What was known just before each segment, and so which segments are keep-alive probes or accepted RSTs."""
 
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ def probes_and_resets(flow: Flow) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_surprises(flow: Flow) -> np.ndarray:
-    """By connection, whether a segment doesn't begin where its sender had stopped, or acknowledges what wasn't seen."""
+    """By connection, whether a segment doesn't begin where its sender had stopped, or acknowledges unseen data."""
     here, first = np.arange(len(flow.row)), flow.direction & 1 == 0
     begin = flow.begins[flow.stream]
     last = [np.r_[-1, np.maximum.accumulate(np.where(mine, here, -1))][:-1] for mine in (first, ~first)]

@@ -1,7 +1,7 @@
 """Captures larger than memory, and many at once: `read_captures(paths)` gives the tables piece by piece.
 
-What is known of the connections in one piece is a `Partial`: of each connection the few segments that decide its rows.
-`merge` joins neighbouring ones, and is associative: the same merge adds up pieces on one machine, and files on many.
+A `Partial` is what is known of the connections in one piece: the few segments of each connection that decide its rows.
+`merge` joins neighbouring partials. It is associative, so it joins pieces on one machine, and files on many, alike.
 """
 
 from helpers.pieces.folder import read_folder

@@ -1,4 +1,4 @@
-"""Which segments decide the rows of their connection, whatever comes before or after the piece that they are in."""
+"""Which segments decide the rows of their connection, whatever the pieces before and after theirs hold."""
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,11 @@ def decide(flow: Flow, weight: np.ndarray, probe_count: np.ndarray) -> tuple[np.
 
 
 def _gather_undecided(flow: Flow, known: History, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights, and a mask: of segments that may turn out to be probes together, it marks the first and the last.
+    """The weights; and a mask of the first and the last segment in each group that may turn out to be probes together.
 
     Where no SYN was captured, a segment that looks like a probe, or like the first of its direction, may be one: what
-    was sent and acknowledged before is known in the piece before. The last one acknowledges most, and may show that
-    its sender was in CLOSE_WAIT.
+    was sent and acknowledged before is known in the piece before. The last one has the highest acknowledgment, so it
+    may show that its sender was in CLOSE_WAIT.
     """
     first = first_value(flow.seq, flow.direction, flow.valid, flow.directions)[flow.direction]
     may_be = (flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & ~flow.began & (weight > 0)
@@ -55,8 +55,8 @@ def _gather_undecided(flow: Flow, known: History, weight: np.ndarray) -> tuple[n
 def _decisive(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     """Which segments decide.
 
-    SYN, FIN, RST; the first and the last of each direction; those that reach furthest, in number, acknowledgment or
-    window; the first to acknowledge SYN or FIN; and all that follow both FINs, or a RST.
+    SYN, FIN, RST; the first and the last of each direction; those with the highest sequence number,
+    acknowledgment or window; the first to acknowledge SYN or FIN; and all that follow both FINs, or a RST.
     """
     direction, has_ack = flow.direction, flow.has_ack & flow.valid
     kept = (flow.flags & (SYN | FIN | RST) > 0) | (np.arange(len(direction)) > _over(flow)[flow.stream])
@@ -129,5 +129,5 @@ def _keep_probe(kept: np.ndarray, flow: Flow, is_probe: np.ndarray) -> None:
 
 
 def _keep(kept: np.ndarray, rows: np.ndarray) -> None:
-    """Keep the `rows`, positions of which some may be -1."""
+    """Keep the positions `rows`; -1 stands for none."""
     kept[rows[rows >= 0]] = True

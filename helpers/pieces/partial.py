@@ -24,10 +24,10 @@ class Partial:
     """What is known of a part of a capture: `rows`, the segments that decide (in order), and what was counted.
 
     `rows` has the columns `NUMBERS`, `src`, `dst`, and `payload` where that was asked for. A row may stand for others
-    that were left out: `weight` of them, itself included, may turn out to be keep-alive probes, and `probes` are
-    known to be. `number`: of its stream, where that has one already. `start`, `end`: time of the first frame and of
-    the latest one, in ns since 1970; None where there is none. `cuts`: where and why reading stopped before the end
-    of a file. `secrets`: those of TLS that the files hold.
+    that were left out: `weight` says how many, itself included, may turn out to be keep-alive probes; `probes`, how
+    many are known to be. `number`: of its stream, where that has one already. `start`, `end`: time of the first
+    frame and of the latest one, in ns since 1970; None where there is none. `cuts`: where and why reading stopped
+    before the end of a file. `secrets`: those of TLS that the files hold.
     """
 
     rows: pd.DataFrame
@@ -80,7 +80,7 @@ def summarise(capture: Capture, payload: bool = False) -> Partial:
 
 
 def merge(*parts: Partial) -> Partial:
-    """What is known of neighbouring parts together; associative, so any grouping of neighbours gives the same."""
+    """What is known of neighbouring parts together. It is associative: any grouping of neighbours gives the same."""
     partial = joined(parts)
     return _thinned(partial, capture_of(partial))
 
@@ -119,7 +119,7 @@ def capture_of(partial: Partial) -> Capture:
 
 
 def _thinned(partial: Partial, capture: Capture) -> Partial:
-    """The same knowledge in fewer rows: those that no table needs, whatever comes before or after, are left out.
+    """The same in fewer rows: without those that no table needs, whatever comes before or after.
 
     `capture`: the `Capture` of the rows.
     """

@@ -1,4 +1,4 @@
-"""One capture after the other, piece by piece, on one machine: connections are given out once they are over."""
+"""One capture after the other, piece by piece, on one machine: each connection is yielded once it is over."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ def read_captures(paths: Sequence | str | PathLike, piece: int = PIECE, payload:
 
     `paths`: one capture, or several whose frames follow one another (a ring buffer's: sorted by their first frame).
     `piece`: bytes read at a time. `payload`: read the exchanges too, and what each connection speaks (`protocol`,
-    `server_name`, else `<NA>`), which keeps the payload of open connections in memory. A connection is given out once
+    `server_name`, else `<NA>`), which keeps the payload of open connections in memory. A connection is yielded once
     it was closed for `closed_for` seconds (2 MSL of RFC 9293), or silent for `idle_for`, or followed by the next one of
     its 4-tuple; what comes after begins a new one. Streams are numbered as in one piece. Memory is bounded by a piece
     and what is open, not by the file.
@@ -57,9 +57,9 @@ def _give_out(partial: Partial, numbers: int, payload: bool, closed_for: float,
 
 
 def _over_and_done(capture: Capture, table: pd.DataFrame, closed_for: float, idle_for: float) -> np.ndarray:
-    """Which streams nothing can change any more: long closed, long silent, or followed by the next of their 4-tuple.
+    """Which streams can't change any more: long closed, long silent, or followed by the next of their 4-tuple.
 
-    How long is told by the last segment's time, not the latest: captures may have been appended to one another.
+    They are old or not at the time of the last segment; that may not be the latest time, where captures were joined.
     """
     ends = end_events(capture)
     stream, time = (capture.segments[name].to_numpy() for name in ("stream", "time"))

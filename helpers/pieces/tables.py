@@ -27,7 +27,7 @@ class Tables:
 
 
 def tables_of(partial: Partial, payload: bool = False, numbers: int = 0) -> Tables:
-    """The tables of what a `Partial` knows; streams that have no number are counted on from `numbers`."""
+    """The tables of a `Partial`; streams that have no number yet are numbered from `numbers` on."""
     capture = capture_of(partial)
     number, _ = stream_numbers(partial, capture, numbers)
     return tables_of_streams(capture, connections(capture), number, np.ones(len(number), bool), payload)
@@ -49,7 +49,7 @@ def tables_of_streams(capture: Capture, connected: pd.DataFrame, number: np.ndar
 
 
 def stream_numbers(partial: Partial, capture: Capture, numbers: int) -> tuple[np.ndarray, int]:
-    """The number of each stream, those that have none counted on from `numbers`; and the next number."""
+    """The number of each stream; those that have none are numbered from `numbers` on. And the next number."""
     if not len(partial.rows):
         return np.empty(0, np.int64), numbers
     stream = capture.segments["stream"].to_numpy()

@@ -21,7 +21,7 @@ class ReportError(Exception):
 
 
 def _writable(out, captures):
-    """The place `out` names. Raises `ReportError` where something stands that must not be lost."""
+    """The place that `out` names. Raises `ReportError` where a file must not be replaced."""
     if not out:
         raise ReportError("--out: no name given; give it the name of an .html file")
     try:
@@ -161,7 +161,7 @@ class _Steps:
 
 
 def _say(text):
-    """Print `text`, also to a reader such as `head` who has left."""
+    """Print `text`; no error where the reader (such as `head`) has ended."""
     try:
         print(text, flush=True)
     except OSError as error:

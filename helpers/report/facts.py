@@ -32,7 +32,7 @@ KINDS = {"forgotten": "left in FIN_WAIT_2 until it was forgotten", "reset": "end
 class Incident:
     """The tables of a capture, each computed once when first asked for.
 
-    `private`: without what may tell of people: addresses are numbered (`host-1`, in order of their first segment), and
+    `private`: without what may identify people: addresses are numbered (`host-1`, in order of their first segment), and
     the targets of requests and the names of servers are left out.
     """
 
@@ -71,7 +71,7 @@ class Incident:
 
 
 def _nothing(table):
-    """A column of texts for `table` in which nothing is known."""
+    """A column of texts for `table`, all of them `<NA>`."""
     return pd.Series(pd.NA, table.index, dtype="string")
 
 
@@ -91,7 +91,7 @@ def _without_addresses(capture):
 
 
 def _same_categories(segments):
-    """The table with the same categories for both addresses, which tables are made by."""
+    """The table whose two address columns have the same categories, as the functions that make tables need."""
     both = segments["src"].cat.categories.union(segments["dst"].cat.categories)
     return segments.assign(**{name: segments[name].cat.set_categories(both) for name in ("src", "dst")})
 
@@ -102,7 +102,7 @@ def _bare(text):
 
 
 def visible(text: object, longest: int = LONGEST_TEXT) -> str:
-    """`text` fit for a terminal: what can't be printed, or turns the writing round, escaped; cut if long."""
+    """`text` fit for a terminal: what can't be printed, or changes the writing direction, is escaped; cut if long."""
     text = str(text)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
     return shown + "…" * (len(text) > longest)
@@ -215,7 +215,7 @@ def reuse(incident: Incident) -> pd.DataFrame:
 
 
 def forgotten(incident: Incident) -> pd.Index:
-    """The streams an end of which waited in FIN_WAIT_2 for a FIN, in vain, until its kernel forgot it."""
+    """The streams with an end that waited in FIN_WAIT_2 for a FIN until its kernel forgot it."""
     ends = end_events(incident.capture)
     moment = forgotten_at(ends, FIN_TIMEOUT)
     given_up = ends["active"] & ~ends["doubtful"] & ends["peer_fin"].isna() & (moment <= incident.capture.end)
@@ -224,7 +224,7 @@ def forgotten(incident: Incident) -> pd.Index:
 
 
 def remarkable(incident: Incident) -> pd.Series:
-    """What is most worth a look in each connection (the first of `KINDS` that fits), each kind in turn."""
+    """The connections that are worth a look, with the first of `KINDS` that fits; each kind in turn."""
     table, stays, end = incident.connections, incident.states, incident.capture.end
     last = stays.drop_duplicates(["stream", "local"], keep="last")
     left = last[last["state"].isin(HALF_CLOSED) & ~(last["until"] <= end).fillna(False)]

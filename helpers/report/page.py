@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself: no script, no other file, no host."""
+"""The report as one HTML page that is complete in itself: no script, no other file, no host."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""FIN_WAIT_2 and TIME_WAIT at the same server: it closes each connection, and each client closes at a different time."""
+"""FIN_WAIT_2 and TIME_WAIT at one server: it closes each connection, and each client closes at a different time."""
 
 import socket
 import time

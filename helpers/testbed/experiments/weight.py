@@ -68,7 +68,7 @@ def slabs() -> dict:
 
 
 def held(part: Threads) -> list[tuple]:
-    """The server's processes and threads: without connections, and with `part.number` idle ones after a request each."""
+    """The server's processes and threads: without connections, and with `part.number` idle ones."""
     network.build()
     prepare_workshop()
     server, pid = started(part.server)

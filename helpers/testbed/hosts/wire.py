@@ -24,7 +24,8 @@ class Wire:
 
     `fate`: called with the sending host and each TCP segment before it travels. Where it returns `DROP`, the
     segment is lost; where `HOLD`, it waits in `held`, as (sender, packet), until `release`. `carrier`: what
-    carries the packets: a thread, or a `PromptProcess`, which other programs don't delay, but whose `held` we can't see.
+    carries the packets: a thread, or a `PromptProcess`, which no other program delays, but whose
+    `held` we can't see.
     """
 
     def __init__(self, delay, fate=lambda sender, segment: None, carrier=threading.Thread):
