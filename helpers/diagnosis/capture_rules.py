@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from helpers.captures import SYN
 from helpers.diagnosis.finding import Finding, examples, table
 from helpers.diagnosis.per_connection import Tables, per_connection
 from helpers.flow import segment_flow
@@ -24,12 +25,15 @@ class Limits(NamedTuple):
     many: int = 20               # connections of one client to one server, before a missing reuse is worth a word
     single: float = 0.95         # share of connections with exactly one request that makes "no reuse"
     surplus: float = 1.5         # connections for each one that was ever busy at once
-    repeats: int = 3             # Linux repeats after 0.2, 0.4, 0.8 s ...: the third time after more than a second
+    at_once: float = 0.5         # seconds; a pool that is full closes what it gets back at once, and not by patience
+    repeats: int = 3             # Linux repeats after 0.2, 0.4, 0.8 s ...: the third time after more than a second;
+    silent: float = 1.0          # ... seconds: copies of a frame that was captured several times come sooner
+    syn_repeated: float = 0.5    # seconds; every system waits longer before it repeats a SYN (RFC 6298: 1 s)
+    pause: float = 0.1           # seconds; a server that closes sooner had not meant to wait for a request
     zero_window: float = 0.5     # seconds; a reader that is merely busy opens its window sooner
 
 
 LIMITS = Limits()
-TICKETS = 4096      # bytes: what a TLS server sends unasked behind the handshake (session tickets) is less than this
 
 
 class Case(NamedTuple):
@@ -43,121 +47,130 @@ class Case(NamedTuple):
 def diagnose(tables: Tables, limits: Limits = LIMITS) -> pd.DataFrame:
     """One row per finding in a capture, worst first; none where nothing wrong is found. Columns: those of `Finding`.
 
-    `tables`: an `Incident` of `helpers.report`, or an `Experiment` of `helpers.experiments`.
+    `tables`: an `Incident` of `helpers.report`, or an `Experiment` of `helpers.experiments`. Where the capture missed
+    frames, the rules that rest on a frame that is not there say nothing, and a finding says so.
     """
     case = Case(tables, per_connection(tables), limits)
-    return table(finding for rule in RULES for finding in rule(case))
+    rules = [rule for rule in RULES.values() if not (tables.capture.dropped and rule in REST_ON_ABSENCE)]
+    return table(finding for rule in rules for finding in rule(case))
 
 
 def refused(case: Case) -> Iterator[Finding]:
-    """`refused`: a RST answers the SYN (RFC 9293 section 3.5.2): nobody listens on that port."""
-    rows = case.facts[(case.facts["reset_by"] == "server").fillna(False) & ~case.facts["syn_answered"]]
+    """`refused`: a RST answers the SYN (RFC 9293 section 3.5.2), and nothing else was sent."""
+    rows = case.facts[(case.facts["reset_by"] == "server").fillna(False) & case.facts["only_syns"]]
     for server, group in rows.groupby("server"):
         yield Finding(
             "refused", server, len(group), _span(group["opened"]), _streams(group),
-            "The host is there, and nothing listens on this port: the program is down, or listens elsewhere.",
-            "Start the server, or ask the right port and address (`ss -tln` lists what listens).")
+            "A RST came back at once: nothing listens on this port, or a filter on the way refuses in its name.",
+            "Start the server, or ask the right port and address (`ss -tln` lists what listens); then look at filters.")
 
 
 def syn_unanswered(case: Case) -> Iterator[Finding]:
-    """`syn-unanswered`: a SYN was repeated and nothing ever came back."""
+    """`syn-unanswered`: a SYN was repeated and no answer of TCP is in the capture."""
     facts = case.facts
-    rows = facts[(facts["syns"] > 1) & ~facts["syn_answered"] & facts["reset_by"].isna()]
+    rows = facts[(facts["repeated_syns_for"] >= case.limits.syn_repeated) & facts["only_syns"]
+                 & facts["reset_by"].isna()]
     for server, group in rows.groupby("server"):
         yield Finding(
             "syn-unanswered", server, len(group), _span(group["opened"]), _streams(group),
-            "Not even a refusal came: the host is down, a filter drops the packets, or the accept queue is full.",
+            "No TCP answered, not even with a refusal: the host is down, a filter drops the packets, or the accept "
+            "queue is full.",
             "Look at the server with `ss -tln` (Recv-Q of the listening socket) and at the filters on the way.")
 
 
 def path_silent(case: Case) -> Iterator[Finding]:
-    """`path-silent`: data that were repeated on a connection that had worked, and nothing came back (RFC 6298)."""
+    """`path-silent`: data that were repeated on a connection that had worked, and never acknowledged (RFC 6298)."""
     facts = case.facts
-    rows = facts[(facts["repeated"] >= case.limits.repeats) & (facts["heard"] > 0) & facts["established"].notna()]
+    rows = facts[(facts["repeated"] >= case.limits.repeats) & (facts["repeated_for"] >= case.limits.silent)
+                 & (facts["heard"] > 0) & facts["established"].notna()]
     for server, group in rows.groupby("server"):
         yield Finding(
             "path-silent", server, len(group), _span(group["silent_since"]), _streams(group),
             f"After {group['idle'].max():.1f} s of silence the {group['repeating'].iloc[0]}'s data were repeated "
-            f"{int(group['repeated'].max())} times without any answer: the other host is gone, or a box on the way "
-            "(NAT, firewall, balancer) has forgotten the connection.",
+            f"{int(group['repeated'].max())} times, and never acknowledged: the other host is gone, or a box on the "
+            "way (NAT, firewall, balancer) has forgotten the connection.",
             "Let no connection idle longer than the shortest timeout on the way (keep-alive probes, HTTP/2 PING, or a "
             "shorter life in the pool), and set TCP_USER_TIMEOUT.")
 
 
 def keepalive_race(case: Case) -> Iterator[Finding]:
-    """`keep-alive-race`: a request on a connection that the server had closed or was closing (RFC 9112 section 9.5)."""
+    """`keep-alive-race`: a request on a connection that the server had closed or was closing (RFC 9112 section 9.5).
+
+    It left the client no earlier than a round trip before the server's FIN passed, after a pause.
+    """
     facts = case.facts
-    rows = facts[facts["server_fin"].notna() & (facts["reset_by"] == "server").fillna(False) & (facts["answered"] > 0)
-                 & (facts["requests"] > facts["answered"]) & ~facts["tls"].fillna(False)]
-    finished = case.tables.exchanges.groupby("stream")["finished"].max()
+    finished = facts["finished_before"].astype("Float64")
+    patience = (facts["server_fin"] - finished).astype("Float64")
+    crossing = facts["asked_last"] >= facts["server_fin"] - (facts["established"] - facts["opened"])
+    late = crossing & (patience >= case.limits.pause) & facts["answer_began"].isna()
+    rows = facts.assign(patience=patience)[(late & (facts["reset_by"] == "server") & ~facts["tls"]).fillna(False)]
     for server, group in rows.groupby("server"):
-        patience = (group["server_fin"] - finished.reindex(group.index)).median()
         yield Finding(
             "keep-alive-race", server, len(group), _span(group["closed"]), _streams(group),
-            f"The server closes a connection that has been idle for {patience:.1f} s, and a request came at that "
-            "moment or later: it was reset, unanswered. A proxy makes a 502 of it.",
+            f"The server closes a connection that has been idle for {group['patience'].median():.1f} s, and a request "
+            "came at that moment or later: it was reset, unanswered. A proxy may make a 502 of it.",
             "The asked end should be the more patient one: a keep-alive timeout of the server above the client's; and "
             "repeat requests that may be repeated (RFC 9110 section 9.2.2).")
 
 
 def gave_up(case: Case) -> Iterator[Finding]:
-    """`client-gave-up`: the client closed or reset after its request and before any byte of the answer."""
-    facts, last = case.facts, case.tables.exchanges.drop_duplicates("stream", keep="last").set_index("stream")
-    asked = last["requested"].reindex(facts.index).astype("Float64")
-    answered = last["answered"].reindex(facts.index).astype("Float64")
+    """`client-gave-up`: the client closed or reset after its request and before any byte of the server.
+
+    A client that only closes its sending side, and still takes the answer, has not given up.
+    """
+    facts = case.facts
     left = facts["client_fin"].astype("Float64").fillna(facts["closed"].where(facts["reset_by"] == "client"))
+    began, waited = facts["answer_began"].astype("Float64"), left - facts["asked_last"]
+    refused_it = began.isna() | (facts["client_reset"] & (began > left))
     first = facts["server_fin"].isna() | (facts["server_fin"] > left)
-    rows = facts.assign(waited=left - asked)[
-        ((left > asked) & ~(answered <= left).fillna(False) & first & (facts["requests"] > 0)).fillna(False)]
+    rows = facts.assign(waited=waited)[((waited > 0) & refused_it & first & (facts["requests"] > 0)).fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "client-gave-up", _clients(group), len(group), _span(group["closed"]), _streams(group),
+            "client-gave-up", _clients(group), len(group), _span(group["asked_last"] + group["waited"]),
+            _streams(group),
             f"The client ended the connection {group['waited'].median():.1f} s after its request, before any byte of "
             f"the answer of {server} (nginx logs 499).",
             "Find out why the answer takes so long; the client's timeout should be longer than the slowest answer.")
 
 
 def unread_reset(case: Case) -> Iterator[Finding]:
-    """`reset-with-unread-data`: the client reset while the answer was still coming (RFC 9293 section 3.6.1)."""
+    """`reset-with-unread-data`: the client reset in the middle of an answer (RFC 9293 section 3.6.1)."""
     facts = case.facts
-    rows = facts[(facts["reset_by"] == "client").fillna(False) & (facts["in_flight"] > 0) & facts["client_fin"].isna()
-                 & (facts["server_bytes"] > 0) & facts["server_fin"].isna()
-                 & ((facts["requests"] > 0) | (facts["in_flight"] > TICKETS))]
+    rows = facts[(facts["reset_by"] == "client").fillna(False) & (facts["requests"] > facts["answered"])
+                 & facts["client_fin"].isna() & facts["server_fin"].isna() & facts["answer_began"].notna()]
     for server, group in rows.groupby("server"):
         once = " None was used for a second request." if (group["requests"] <= 1).all() else ""
         yield Finding(
             "reset-with-unread-data", _clients(group), len(group), _span(group["closed"]), _streams(group, True),
-            f"The client reset the connection while {server} was still sending: its program closed it with the answer "
-            f"unread.{once}",
+            f"The client reset the connection before the answer of {server} was whole: its program closed it with "
+            f"data unread, or was ended.{once}",
             "Read each answer to its end, then close it or use the connection again.")
 
 
 def reset_instead_of_close(case: Case) -> Iterator[Finding]:
-    """`reset-instead-of-close`: a RST by an end that had sent no FIN, when everything was answered and acknowledged."""
+    """`reset-instead-of-close`: a RST of an end that had sent no FIN, when each request had its whole answer."""
     facts = case.facts
     rows = facts[(facts["ending"] == "reset").fillna(False) & facts["client_fin"].isna() & facts["server_fin"].isna()
-                 & facts["established"].notna() & facts["reset_by"].notna() & (facts["in_flight"] == 0)
-                 & (facts["requests"] == facts["answered"]) & (facts["server_bytes"] > 0)]
+                 & facts["reset_by"].notna() & (facts["requests"] > 0) & (facts["requests"] == facts["answered"])]
     for (by, server), group in rows.groupby(["reset_by", "server"]):
         yield Finding(
             "reset-instead-of-close", _clients(group) if by == "client" else server, len(group), _span(group["closed"]),
             _streams(group, True),
-            f"The {by} reset an idle connection to end it: there is no TIME_WAIT, and what the other end had not read "
-            "is lost. The program set SO_LINGER to 0, or closed with data unread.",
-            "Close without SO_LINGER 0, after reading to the end.")
+            f"A RST in the {by}'s name ended a connection on which each request had its answer: its program set "
+            "SO_LINGER to 0, closed with data unread, or a box on the way dropped it (then the RST's TTL differs). "
+            "There is no TIME_WAIT, and what the other end had not read is lost.",
+            "Close without SO_LINGER 0, after reading to the end; let no connection idle longer than boxes on the way "
+            "allow.")
 
 
 def tls_close(case: Case) -> Iterator[Finding]:
-    """`tls-closed-before-close-notify`: TLS; the client's last record meets a socket that the server has closed."""
-    facts = case.facts
-    rows = facts[facts["tls"].fillna(False) & (facts["reset_by"] == "server").fillna(False)
-                 & facts["server_fin"].notna() & (facts["client_after_fin"] > 0) & (facts["client_after_fin"] < 100)]
+    """`tls-closed-before-close-notify`: TLS; the client's alert meets a socket that the server has closed."""
+    rows = case.facts[case.facts["alert_after_fin"] & (case.facts["reset_by"] == "server").fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
             "tls-closed-before-close-notify", server, len(group), _span(group["closed"]), _streams(group, True),
-            "The server closed first and at once; the client's short last record (by its size a close_notify) came "
-            "after that, and was answered by a RST. Harmless for a client that had all it asked for; it is why there "
-            "is no TIME_WAIT.",
+            "The server closed first; the client's alert (as a rule its close_notify) came after that, and was "
+            "answered by a RST. Harmless for a client that had all it asked for; it is why there is no TIME_WAIT.",
             "Nothing to do; where the resets disturb, let the client close, or use connections again.")
 
 
@@ -180,22 +193,25 @@ def no_reuse(case: Case) -> Iterator[Finding]:
     for client, server, group in _pairs(case):
         asked = group[group["requests"] > 0]
         if len(asked) >= case.limits.many and (asked["requests"] == 1).mean() >= case.limits.single:
-            who = asked["closer"].value_counts()
-            closes = f"; the {who.index[0]} closes first {who.iloc[0]:,} times" if len(who) else ""
+            counted = asked["time_wait"].fillna("cannot tell").value_counts()
+            ends = ", ".join(f"{end} {number:,}" for end, number in counted.items())
             yield Finding(
                 "no-reuse", f"{client} → {server}", len(asked), _span(asked["opened"]), _streams(asked),
-                f"{len(asked):,} connections for {asked['requests'].sum():,} requests{closes}: each pays a handshake, "
-                f"and leaves a TIME_WAIT at the end that closes first. At most {_at_once(asked)} were open at once.",
-                f"Keep connections and use them again: a pool of {_at_once(asked)} would do.")
+                f"{len(asked):,} connections for {asked['requests'].sum():,} requests, and each pays a handshake. "
+                f"TIME_WAIT at: {ends}. At most {_at_once(asked)} were open at once.",
+                f"Where one program asks, let it keep connections and use them again: {_at_once(asked)} would do. Many "
+                "programs behind one address cannot share them.")
 
 
 def pool_too_small(case: Case) -> Iterator[Finding]:
     """`pool-too-small`: connections are used again, yet the client closes many while it goes on asking."""
     for client, server, group in _pairs(case):
         last, busy = group["last_request"].max(), _busy_at_once(case.tables.exchanges, group.index)
-        closed = group[(group["closer"] == "client").fillna(False) & (group["client_fin"] < last).fillna(False)]
+        idle = group["client_fin"] - group["free_since"].astype("Float64")
+        closed = group[((group["closer"] == "client") & (group["client_fin"] < last)
+                        & (idle <= case.limits.at_once)).fillna(False)]
         anew = int((group["opened"] > closed["client_fin"].min()).sum())
-        if len(group) >= max(10, case.limits.surplus * busy) and anew >= len(group) / 4 \
+        if busy > 1 and len(group) >= max(10, case.limits.surplus * busy) and anew >= len(group) / 4 \
                 and group["requests"].sum() >= 2 * len(group):
             unused = int((group["client_bytes"] == 0).sum())
             yield Finding(
@@ -203,7 +219,8 @@ def pool_too_small(case: Case) -> Iterator[Finding]:
                 f"{len(group):,} connections for {group['requests'].sum():,} requests, of which at most {busy} were "
                 f"answered at once; {unused} were never used. The client closed {len(closed):,} while it went on "
                 f"asking, and opened {anew:,} anew after the first of these.",
-                f"Let the pool keep as many idle connections as there are requests at once (here {busy}).")
+                f"Let one pool keep as many idle connections as there are requests at once (here {busy}); a new pool, "
+                "or a new process, for each piece of work looks the same.")
 
 
 def slow_server(case: Case) -> Iterator[Finding]:
@@ -217,13 +234,16 @@ def slow_server(case: Case) -> Iterator[Finding]:
                 "slow-server", server, len(group), _span(group["requested"]), _streams(group.set_index("stream")),
                 f"The first byte of the answer came after {group['waited'].median():.1f} s in the median, "
                 f"{group['waited'].max():.1f} s at most.",
-                "Look at what the server does meanwhile; the network had carried the request before.")
+                "Look at what the server does meanwhile (a long poll waits on purpose), whether the request took so "
+                "long to send, and at losses on the way.")
 
 
 def slow_reader(case: Case) -> Iterator[Finding]:
     """`slow-reader`: an end whose window is zero for long (RFC 9293 section 3.8.6.1)."""
     flow = segment_flow(case.tables.capture)
-    rows = flow[flow["has_ack"] & flow["valid"] & flow["stream"].isin(case.facts.index)]
+    # Not a SYN: proxies hold a new connection by a zero window. Not after a FIN: who has closed reads nothing.
+    rows = flow[flow["has_ack"] & flow["valid"] & (flow["flags"] & SYN == 0) & ~flow["fin_before"]
+                & flow["stream"].isin(case.facts.index)]
     rows = rows[rows["stream"].isin(rows.loc[rows["window"] == 0, "stream"])].set_index("stream")
     for end in ("client", "server"):
         own = rows[rows["end"] == end]
@@ -253,13 +273,30 @@ def began_before(case: Case) -> Iterator[Finding]:
             "Begin to record before the trouble does, or take the listening ports from `ss -tln`.")
 
 
-RULES = (refused, syn_unanswered, path_silent, keepalive_race, gave_up, unread_reset, reset_instead_of_close,
-         close_wait, slow_reader, slow_server, pool_too_small, no_reuse, tls_close, began_before)
+def frames_dropped(case: Case) -> Iterator[Finding]:
+    """`frames-dropped`: the capture missed frames, so that what is not in it may have been sent all the same."""
+    if case.tables.capture.dropped:
+        yield Finding(
+            "frames-dropped", "the capture", case.tables.capture.dropped, "cannot tell", "the file's own statistics",
+            "So many frames passed and are not in the file: the rules that rest on an answer that is not there say "
+            "nothing about it.",
+            "Record again with fewer bytes of each frame (-s), a narrower filter, or a larger buffer (-B).")
+
+
+RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "path-silent": path_silent,
+         "keep-alive-race": keepalive_race, "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
+         "reset-instead-of-close": reset_instead_of_close, "close-wait": close_wait, "slow-reader": slow_reader,
+         "slow-server": slow_server, "pool-too-small": pool_too_small, "no-reuse": no_reuse,
+         "tls-closed-before-close-notify": tls_close, "began-before-the-capture": began_before,
+         "frames-dropped": frames_dropped}
+REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, keepalive_race, gave_up, unread_reset, close_wait)
 
 
 def _pairs(case):
     """(client address, server, facts of their connections, with `last_request`) of each pair with many connections."""
-    facts = case.facts.assign(last_request=case.tables.exchanges.groupby("stream")["requested"].max())
+    finished = case.tables.exchanges.groupby("stream")["finished"].max().reindex(case.facts.index)
+    facts = case.facts.assign(last_request=case.facts["asked_last"],
+                              free_since=finished.fillna(case.facts["established"]))
     for (client, server), group in facts.groupby([facts["client"].str.replace(r":\d+$", "", regex=True), "server"]):
         if group["requests"].sum():
             yield client, server, group

@@ -7,9 +7,10 @@ import pandas as pd
 
 from helpers.captures import ACK, RST, SYN, Capture
 from helpers.connections import end_events
-from helpers.flow import segment_flow
+from helpers.flow import handshakes, segment_flow
 
-TLS_HANDSHAKE = b"\x16\x03"      # RFC 8446 section 5.1: content type and legacy version of the first record
+# How a TLS record of an alert begins: its type in the clear (RFC 5246), or sealed, an alert's size (RFC 8446 section 5)
+ALERTS = (b"\x15\x03", b"\x17\x03\x03\x00\x13")
 
 
 class Tables(Protocol):
@@ -24,36 +25,46 @@ class Tables(Protocol):
 def per_connection(tables: Tables) -> pd.DataFrame:
     """One row per connection with a known client, index `stream`: the columns of `connections`, and
 
-    `requests` (HTTP exchanges), `answered` (of them, those with a whole answer), `reset_by` (`client`, `server`: who
-    sent the RST that ended it), `reset_frame`, `syns` (of the client), `syn_answered`, `server_fin` and `client_fin`
-    (seconds), `client_after_fin` (bytes that the client sent after it had got the server's FIN), `in_flight` (bytes of
-    the server not yet acknowledged when it ended by a reset), `tls` (whether the client's first bytes are a TLS
-    handshake), `repeating`, `repeated`, `silent_since`, `idle`, `heard` (see `_unanswered`), `close_wait` and
-    `close_wait_host` (the longest stay there, in seconds, within the capture).
+    `requests` (HTTP exchanges), `answered` (of them, those with a whole answer), `asked_last` (when the last request
+    began), `answer_began` (when the server next sent data), `finished_before` (when the answer before it was whole);
+    `syns` (of the client), `repeated_syns_for` (seconds from the first to the last), `only_syns` (neither end sent
+    anything but those and RSTs); `client_fin`, `server_fin` (seconds); `reset_by` (`client`, `server`: who sent the
+    RST that ended it), `reset_frame`, `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
+    client's first data after it had got the server's FIN are a TLS alert); `close_wait`, `close_wait_host` (the longest
+    stay there, in seconds, within the capture); `repeating`, `repeated`, `repeated_for`, `silent_since`, `idle`,
+    `heard`: see `_unanswered`.
     """
     capture, table = tables.capture, tables.connections
-    ends = end_events(capture).droplevel("end")
-    client, server = ends.iloc[::2], ends.iloc[1::2]
-    flow = segment_flow(capture)
-    facts = table.assign(**_requests(tables.exchanges, table.index), client_fin=client["fin"], server_fin=server["fin"],
-                         **_opening(flow, table.index), **_resets(flow, table), **_last_bytes(flow, server, table),
-                         tls=_is_tls(capture, table), **_unanswered(flow, table.index),
-                         **_close_wait(tables, flow))
+    ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
+    facts = table.assign(client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
+                         **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),
+                         **_resets(flow, table), tls=table.index.isin(handshakes(capture).index),
+                         **_unanswered(flow, table.index), **_close_wait(tables, flow))
+    facts = facts.assign(alert_after_fin=_alert_after_fin(capture, flow, facts))
     return facts[table["client"].notna()]
 
 
-def _requests(exchanges, streams):
+def _requests(exchanges, flow, streams):
     by_stream = exchanges.groupby("stream")
+    asked, finished = by_stream["requested"].max(), exchanges["finished"]
+    data = flow[(flow["end"] == "server") & (flow["length"] > 0)]
+    after = data[data["time"] > asked.reindex(data["stream"]).to_numpy(float, na_value=np.nan)]
+    before = finished.where(exchanges["requested"] < exchanges["stream"].map(asked))
     return {"requests": by_stream.size().reindex(streams, fill_value=0),
-            "answered": by_stream["finished"].count().reindex(streams, fill_value=0)}
+            "answered": by_stream["finished"].count().reindex(streams, fill_value=0),
+            "asked_last": asked.reindex(streams),
+            "answer_began": after.groupby("stream")["time"].min().reindex(streams),
+            "finished_before": before.groupby(exchanges["stream"]).max().reindex(streams)}
 
 
 def _opening(flow, streams):
-    """How many SYNs the client sent, and whether anything but a RST came back."""
+    """The client's SYNs, and whether anything else was sent but RSTs."""
     syn = (flow["flags"] & (SYN | ACK | RST)) == SYN
-    answer = (flow["end"] == "server") & (flow["flags"] & RST == 0)
+    other = ~syn & (flow["flags"] & RST == 0)
+    times = flow[syn].groupby("stream")["time"]
     return {"syns": syn.groupby(flow["stream"]).sum().reindex(streams, fill_value=0),
-            "syn_answered": answer.groupby(flow["stream"]).any().reindex(streams, fill_value=False)}
+            "repeated_syns_for": (times.max() - times.min()).reindex(streams, fill_value=0.0),
+            "only_syns": ~other.groupby(flow["stream"]).any().reindex(streams, fill_value=True)}
 
 
 def _resets(flow, table):
@@ -61,62 +72,69 @@ def _resets(flow, table):
     rows = flow[(flow["flags"] & RST) > 0]
     ended = table["closed"].where(table["ending"] == "reset").reindex(rows["stream"])
     ended = ended.to_numpy(dtype=float, na_value=np.nan)
-    rows = rows[rows["time"].to_numpy() == ended].sort_values("row", kind="stable").reset_index()
-    first = rows.drop_duplicates("stream").set_index("stream")
+    rows_then = rows[rows["time"].to_numpy() == ended].sort_values("row", kind="stable").reset_index()
+    first = rows_then.drop_duplicates("stream").set_index("stream")
     return {"reset_by": first["end"].astype("string").reindex(table.index),
-            "reset_frame": first["frame"].astype("Int64").reindex(table.index)}
+            "reset_frame": first["frame"].astype("Int64").reindex(table.index),
+            "client_reset": table.index.isin(rows.loc[rows["end"] == "client", "stream"])}
 
 
-def _last_bytes(flow, server, table):
-    """What the client sent after the server's FIN had come; what of the server's was in flight at the reset."""
-    got_fin = server["fin"].reindex(flow["stream"]).to_numpy()
-    is_client = (flow["end"] == "client").to_numpy()
-    late = is_client & (flow["length"] > 0) & (flow["time"] > got_fin)
-    closed = table["closed"].reindex(flow["stream"]).to_numpy(dtype=float, na_value=np.inf)
-    before = ((flow["time"] <= closed) & flow["valid"]).to_numpy()
-    sent = flow["seq_end"].where(before & ~is_client).groupby(flow["stream"]).max()
-    acked = flow["ack"].where(before & is_client).groupby(flow["stream"]).max()     # `valid`: no RST
-    after = flow["length"].where(late, 0).groupby(flow["stream"]).sum()
-    return {"client_after_fin": after.reindex(table.index, fill_value=0),
-            "in_flight": (sent - acked).clip(lower=0).reindex(table.index)}
-
-
-def _is_tls(capture, table):
-    """Whether the first payload of the client begins as a TLS handshake does, whatever the port."""
-    segments = capture.segments
-    data = segments[(segments["host"] == "client") & (segments["length"] > 0)]
-    first = data.reset_index().drop_duplicates("stream").set_index("stream")["frame"]
-    found = {stream: capture.payload(frame)[:2] == TLS_HANDSHAKE for stream, frame in first.items()}
-    return pd.Series(found, dtype="boolean").reindex(table.index)
+def _alert_after_fin(capture, flow, facts):
+    """Whether the first data that the client sent after the server's FIN are a TLS alert, as far as they were kept."""
+    tls = facts[facts["tls"] & facts["server_fin"].notna()]
+    rows = flow[(flow["end"] == "client") & (flow["length"] > 0) & flow["stream"].isin(tls.index)]
+    late = rows[rows["time"] > facts["server_fin"].reindex(rows["stream"]).to_numpy()].reset_index()
+    first = late.drop_duplicates("stream").set_index("stream")["frame"]
+    return facts.index.isin([stream for stream, frame in first.items() if capture.payload(frame).startswith(ALERTS)])
 
 
 def _close_wait(tables, flow):
-    """The longest stay of either end in CLOSE_WAIT, within the capture; not of one that still sent data there."""
+    """The longest stay of either end in CLOSE_WAIT, within the capture.
+
+    Not of one that still sent data there, and not where the peer has not acknowledged all of its data: its FIN may
+    wait behind them, unsent, while its program has long closed.
+    """
     stays = tables.states[tables.states["state"] == "CLOSE_WAIT"]
     until = stays["until"].fillna(tables.capture.end).clip(upper=tables.capture.end)
     stays = stays.assign(close_wait=until - stays["since"], close_wait_host=stays["host"])
+    ends = pd.MultiIndex.from_frame(stays[["stream", "host"]])
     spoke = flow[flow["length"] > 0].groupby(["stream", "end"], observed=True)["time"].max()
-    last = spoke.reindex(pd.MultiIndex.from_frame(stays[["stream", "host"]])).to_numpy()
-    stays = stays[~(last > stays["since"].to_numpy(float, na_value=np.nan))]
+    busy = spoke.reindex(ends).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)
+    stays = stays[~busy & ~(_sent(flow).reindex(ends).to_numpy() > _acknowledged(flow).reindex(ends).to_numpy())]
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
     return {name: stays[name].reindex(tables.connections.index) for name in ("close_wait", "close_wait_host")}
 
 
-def _unanswered(flow, streams):
-    """The data that an end sent again and again while nothing at all came from its peer.
+def _sent(flow):
+    """By stream and end, the number behind the last byte of data that it sent."""
+    data = flow[flow["valid"] & (flow["length"] > 0)]
+    return (data["seq"] + data["length"]).groupby([data["stream"], data["end"]], observed=True).max()
 
-    `repeating`: which end; `repeated`: how often after the first time; `silent_since`: when it first sent them;
-    `idle`: how long nothing had been sent before; `heard`: how many segments of the peer had come before.
+
+def _acknowledged(flow):
+    """By stream and end, the highest number of its data that the peer acknowledged."""
+    acks = flow[flow["valid"] & flow["has_ack"]]
+    sender = acks["end"].map({"client": "server", "server": "client"})
+    return acks["ack"].groupby([acks["stream"], sender.rename("end")], observed=True).max()
+
+
+def _unanswered(flow, streams):
+    """The data that an end sent again and again while nothing came from its peer, who never acknowledged them either.
+
+    `repeating`: which end; `repeated`: how often after the first time; `repeated_for`: seconds from the first to the
+    last of them; `silent_since`: when it first sent them; `idle`: how long nothing had been sent before; `heard`: how
+    many segments of the peer had come before. A single byte may be a keep-alive or window probe, and does not count.
     """
-    parts = []
+    parts, acknowledged = [], _acknowledged(flow)
     for end in ("client", "server"):
-        here, heard = flow["end"] == end, (flow["end"] != end) & (flow["flags"] & RST == 0)
-        flow_heard = heard.groupby(flow["stream"]).cumsum()         # the same for copies between which nothing came
-        mine = flow.assign(heard=flow_heard)[here & (flow["length"] > 0)]
-        times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min"]).reset_index()
+        heard = ((flow["end"] != end) & (flow["flags"] & RST == 0)).groupby(flow["stream"]).cumsum()
+        mine = flow.assign(heard=heard)[(flow["end"] == end) & (flow["length"] > 1) & flow["valid"]]
+        times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min", "max"]).reset_index()
+        reached = acknowledged.reindex(pd.MultiIndex.from_product([times["stream"], [end]])).to_numpy()
+        times = times[~(times["seq"].to_numpy() < reached)]
         most = times.sort_values("size", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
         parts.append(pd.DataFrame({"repeating": end, "repeated": most["size"] - 1, "silent_since": most["min"],
-                                   "heard": most["heard"]}))
+                                   "repeated_for": most["max"] - most["min"], "heard": most["heard"]}))
     worst = pd.concat(parts).sort_values("repeated", kind="stable")
     worst = worst[~worst.index.duplicated(keep="last")].reindex(streams)
     earlier = flow[flow["time"] < worst["silent_since"].reindex(flow["stream"]).to_numpy()]

@@ -6,6 +6,7 @@ Each rule is a function of the lists and the limits that yields findings. What o
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from helpers.diagnosis.finding import Finding, examples, table
@@ -13,6 +14,7 @@ from helpers.sockets import SocketLists
 
 # Measured in notebook 09 on Linux 6.18: what a TIME_WAIT weighs at a server, and at a client with its bind buckets
 SERVER_BYTES, CLIENT_BYTES = 256, 512
+LINUX = ("ss", "netstat of Linux", "/proc/net/tcp")
 SENDING = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "LAST_ACK", "CLOSING")
 BACKLOG_IN_QUEUES = "ss"       # whose queues of a listening socket are the connections that wait, and their limit
 
@@ -26,6 +28,7 @@ class SocketLimits(NamedTuple):
     repeats: int = 3             # so often has Linux sent a segment again after about 3 seconds without an answer
     fin_wait_2: int = 20         # ends whose peers have not closed yet: usual for a moment, and gone after a minute
     time_wait: int = 100         # fewer TIME_WAITs than this raise no question
+    apart: float = 1.0           # seconds between two lists, before "still so" means anything
 
 
 LIMITS = SocketLimits()
@@ -36,7 +39,7 @@ def diagnose_sockets(lists: SocketLists, limits: SocketLimits = LIMITS) -> pd.Da
 
     The last list of the file is judged; earlier ones tell how long a socket has been as it is.
     """
-    return table(finding for rule in SOCKET_RULES for finding in rule(lists, limits))
+    return table(finding for rule in SOCKET_RULES.values() for finding in rule(lists, limits))
 
 
 def accept_queue_full(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
@@ -59,8 +62,7 @@ def ports_running_out(lists: SocketLists, limits: SocketLimits) -> Iterator[Find
         if share >= limits.ports:
             yield Finding(
                 "ports-running-out", f"the client {local}", used, _when(lists),
-                f"{local} → {peer}: {used:,} ports, {share:.0%} of {lists.ephemeral[0]} to {lists.ephemeral[1]}; "
-                f"{waiting:,} in TIME_WAIT",
+                f"{local} → {peer}: {used:,} ports, {share:.0%} of {_range(lists)}; {waiting:,} in TIME_WAIT",
                 "When all are taken, connect() fails with EADDRNOTAVAIL (“Cannot assign requested address”).",
                 "Keep connections and use them again; then a wider net.ipv4.ip_local_port_range, "
                 "net.ipv4.tcp_tw_reuse=1 (time stamps needed), or more addresses of the peer.")
@@ -82,7 +84,7 @@ def close_wait_leak(lists: SocketLists, limits: SocketLimits) -> Iterator[Findin
 def syn_unanswered(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
     """`syn-unanswered`: SYNs that were sent again, or that are still without an answer in a second list."""
     rows = _last(lists, "SYN_SENT")
-    rows = rows[(rows["repeats"] > 0).fillna(False) | _seen_before(lists, rows)]
+    rows = rows[(rows["repeats"] > 0).fillna(False) | _seen_before(lists, rows, limits.apart)]
     for peer, group in rows.groupby("peer", sort=False):
         if len(group) >= limits.unanswered:
             yield Finding(
@@ -118,16 +120,17 @@ def slow_reader(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
 
 
 def unread_here(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
-    """`unread-data`: bytes lie unread in an established socket's receive queue in two lists, unchanged or more."""
+    """`unread-data`: the same number of bytes lies unread in an established socket's receive queue, in two lists."""
     rows = _last(lists, "ESTABLISHED")
     before = lists.listed[lists.listed["snapshot"] == len(lists.times) - 2].set_index(["local", "peer"])
     earlier = before["receive_queue"].reindex(pd.MultiIndex.from_frame(rows[["local", "peer"]]))
     earlier = earlier.to_numpy(dtype="float64", na_value=0)
-    rows = rows[((rows["receive_queue"] >= earlier) & (earlier > 0)).fillna(False)]
+    same = (rows["receive_queue"] == earlier) & (earlier > 0) & (_apart(lists) >= limits.apart)
+    rows = rows[same.fillna(False)]
     for who, group in rows.groupby(_owner(rows), sort=False):
         yield Finding(
             "unread-data", who, len(group), _when(lists, group), _sockets(group),
-            f"Data have come and the program does not read them: {int(group['receive_queue'].sum()):,} bytes wait.",
+            f"Data have come and have not been read: {int(group['receive_queue'].sum()):,} bytes wait, in both lists.",
             "Look what the program is busy with; a close now would be a reset, since data are unread.")
 
 
@@ -138,39 +141,45 @@ def peers_keep_open(lists: SocketLists, limits: SocketLimits) -> Iterator[Findin
         yield Finding(
             "peers-do-not-close", _most_common(_address(rows["peer"])), len(rows), _when(lists),
             _sockets(rows),
-            "This end has closed, and its peers have not yet: they stand in CLOSE_WAIT. Linux forgets an end whose "
-            "program has closed it after tcp_fin_timeout (60 s), and then there is no TIME_WAIT.",
+            "This end has closed, and its peers have not: they stand in CLOSE_WAIT, or are gone. Linux forgets an end "
+            "whose program has closed it after tcp_fin_timeout (60 s), and then there is no TIME_WAIT.",
             "Nothing to do here; look at the peers' programs for CLOSE_WAIT.")
 
 
-def time_wait(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
-    """`time-wait-harmless`, or `time-wait-unknown-end`: many TIME_WAITs, and whether they matter."""
+def time_wait_harmless(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
+    """`time-wait-harmless`: many TIME_WAITs that cost some memory, and at a client a port each (notebook 09)."""
     rows = _last(lists, "TIME_WAIT")
-    if len(rows) < limits.time_wait:
-        return
-    server, unknown = rows[(rows["host"] == "server").fillna(False)], rows[rows["host"].isna()]
-    if len(server):
+    server = rows[(rows["host"] == "server").fillna(False)]
+    if len(server) >= limits.time_wait:
         yield Finding(
             "time-wait-harmless", "this server", len(server), _when(lists), examples(sorted(set(server["local"]))),
-            f"Harmless: about {len(server) * SERVER_BYTES / 1000:,.0f} kB of kernel memory, and no port, since all "
-            "share the port that listens.",
+            f"Harmless: {_weight(lists, len(server) * SERVER_BYTES)}no port, since all share the port that listens. "
+            "Only a restart needs SO_REUSEADDR while they last.",
             "Nothing to do. Long connections, or a client that closes first, make fewer of them here.")
     for local, peer, used, waiting, share in _ports(lists):
         if share < limits.ports and waiting >= limits.time_wait:
             yield Finding(
                 "time-wait-harmless", f"the client {local}", waiting, _when(lists), f"{local} → {peer}",
-                f"Harmless so far: {used:,} ports towards this peer are taken, {share:.0%} of its range, and about "
-                f"{waiting * CLIENT_BYTES / 1000:,.0f} kB of kernel memory.",
+                f"Harmless so far: {_weight(lists, waiting * CLIENT_BYTES)}{used:,} ports towards this peer, "
+                f"{share:.0%} of {_range(lists)}.",
                 "Keep connections and use them again if the number grows.")
-    if len(unknown):
+
+
+def time_wait_unknown(lists: SocketLists, limits: SocketLimits) -> Iterator[Finding]:
+    """`time-wait-unknown-end`: many TIME_WAITs, and the list does not tell at which end."""
+    rows = _last(lists, "TIME_WAIT")
+    unknown = rows[rows["host"].isna()]
+    if len(unknown) >= limits.time_wait:
         yield Finding(
             "time-wait-unknown-end", "cannot tell which end", len(unknown), _when(lists), _sockets(unknown),
             "Whether they matter depends on the end: at a server they cost no port, at a client one each.",
             "List with -a: what listens tells which end this machine is.")
 
 
-SOCKET_RULES = (accept_queue_full, ports_running_out, close_wait_leak, syn_unanswered, not_acknowledged, slow_reader,
-                unread_here, peers_keep_open, time_wait)
+SOCKET_RULES = {"accept-queue-full": accept_queue_full, "ports-running-out": ports_running_out,
+                "close-wait-leak": close_wait_leak, "syn-unanswered": syn_unanswered, "peer-silent": not_acknowledged,
+                "slow-reader": slow_reader, "unread-data": unread_here, "peers-do-not-close": peers_keep_open,
+                "time-wait-harmless": time_wait_harmless, "time-wait-unknown-end": time_wait_unknown}
 
 
 def _last(lists, state=None):
@@ -212,8 +221,26 @@ def _most_common(values):
     return counted.index[0] + (f" and {len(counted) - 1:,} more" if len(counted) > 1 else "")
 
 
-def _seen_before(lists, rows):
-    """Which of `rows` the list before the last one has in the same state."""
+def _range(lists):
+    """The ports that clients get, which the list does not tell."""
+    return f"{lists.ephemeral[0]} to {lists.ephemeral[1]} (taken for the range)"
+
+
+def _weight(lists, size):
+    """What the records weigh, where the kernel is the one that was measured."""
+    return f"about {size / 1000:,.0f} kB of kernel memory, and " if lists.system in LINUX else ""
+
+
+def _apart(lists):
+    """Seconds between the last two lists; 0 where the file does not say, or holds one."""
+    passed = lists.seconds.diff().iloc[-1]
+    return 0.0 if pd.isna(passed) else float(passed)
+
+
+def _seen_before(lists, rows, apart):
+    """Which of `rows` the list before the last one, so many seconds earlier, has in the same state."""
+    if _apart(lists) < apart:
+        return np.zeros(len(rows), bool)
     before = lists.listed[lists.listed["snapshot"] == len(lists.times) - 2]
     same = ["local", "peer", "state"]
     return pd.MultiIndex.from_frame(rows[same]).isin(pd.MultiIndex.from_frame(before[same]))

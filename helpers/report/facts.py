@@ -13,6 +13,7 @@ import pandas as pd
 
 from helpers.captures import Capture
 from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
+from helpers.diagnosis import diagnose
 from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
@@ -60,6 +61,11 @@ class Incident:
     @cached_property
     def states(self) -> pd.DataFrame:
         return states(self.capture)
+
+    @cached_property
+    def diagnosis(self) -> pd.DataFrame:
+        """What is wrong: the findings of `helpers.diagnosis.diagnose`."""
+        return diagnose(self)
 
     @cached_property
     def servers(self) -> pd.DataFrame:

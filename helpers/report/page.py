@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.report.diagnosed import HEALTHY, findings_of, looked_for
+from helpers.report.diagnosed import HEALTHY, findings_of, looked_for, unseen
 from helpers.report.facts import (
     CANNOT_TELL,
     LONGEST_TABLE,
@@ -63,9 +63,9 @@ def _diagnosis(incident):
     """What is wrong, for the template: a dict of texts for each finding; or one text that says what was looked for."""
     found = findings_of(incident)
     if not len(found):
-        return {"healthy": f"{HEALTHY} Looked for: {', '.join(looked_for(incident))}."}
+        return {"healthy": f"{HEALTHY} Looked for: {', '.join(looked_for(incident))}.", "unseen": unseen(incident)}
     texts = [{name: visible(value, 1000) for name, value in row.items()} for row in found.to_dict("records")]
-    return {"rows": texts[:LONGEST_TABLE]}
+    return {"rows": texts[:LONGEST_TABLE], "unseen": unseen(incident)}
 
 
 def table(rows: pd.DataFrame, caption: str, header: bool = True, longest: int = LONGEST_TEXT) -> dict:
