@@ -58,11 +58,11 @@ def cipher_name(suite: int) -> str:
     return CIPHERS[suite].name if suite in CIPHERS else OTHER_CIPHERS.get(suite, f"0x{suite:04x}")
 
 
-def expand_label(secret: bytes, label: str, length: int, hash_name: str) -> bytes:
-    """HKDF-Expand-Label of TLS 1.3 with an empty context (RFC 8446 section 7.1): `length` bytes."""
+def expand_label(secret: bytes, label: str, length: int) -> bytes:
+    """HKDF-Expand-Label without context (RFC 8446 section 7.1): `length` bytes; `secret` is as long as its hash."""
     name = b"tls13 " + label.encode()
     info = length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
-    block, blocks = b"", b""
+    block, blocks, hash_name = b"", b"", "sha384" if len(secret) == 48 else "sha256"
     while len(blocks) < length:
         block = hmac.digest(secret, block + info + bytes([len(blocks) // len(block) + 1 if block else 1]), hash_name)
         blocks += block
@@ -113,14 +113,14 @@ class Keys13(Keys):
     """Those of TLS 1.3, from a traffic secret (RFC 8446 sections 5.2, 5.3 and 7.3)."""
 
     def __init__(self, cipher: Cipher, secret: bytes):
-        super().__init__(cipher, expand_label(secret, "key", cipher.key_length, cipher.hash_name),
-                         expand_label(secret, "iv", 12, cipher.hash_name))
+        super().__init__(cipher, expand_label(secret, "key", cipher.key_length),
+                         expand_label(secret, "iv", 12))
         self._secret = secret
 
     def next(self) -> "Keys13":
         """The keys after a KeyUpdate (section 7.2)."""
         cipher = self.cipher
-        return Keys13(cipher, expand_label(self._secret, "traffic upd", len(self._secret), cipher.hash_name))
+        return Keys13(cipher, expand_label(self._secret, "traffic upd", len(self._secret)))
 
     def open(self, number: int, head: bytes, body: bytes) -> tuple[int, bytes] | None:
         """(content type, content) of record `number` under these keys; `head`: its 5 bytes, `body`: what follows."""

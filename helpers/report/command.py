@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.captures import CaptureError, merge_captures
-from helpers.report.diagnosed import findings_of, looked_for
+from helpers.diagnosis import RULES, SOCKET_RULES
+from helpers.report.diagnosed import findings_of
 from helpers.report.document import document
 from helpers.report.facts import Incident, visible
 from helpers.report.listed import is_socket_list, socket_summary
@@ -86,10 +87,7 @@ def _socket_lists(options):
 
 
 def _status(what, options):
-    """3 where something was found that the caller asked about; a name that no rule gives is an error."""
-    unknown = [name for name in options.fail_on if name not in ("any", *looked_for(what))]
-    if unknown:
-        raise ReportError(f"--fail-on {unknown[0]}: no such finding; there are: any, {', '.join(looked_for(what))}")
+    """3 where something was found that the caller asked about."""
     found = set(findings_of(what)["finding"]) if options.fail_on else set()
     return 3 if found & set(options.fail_on) or (found and "any" in options.fail_on) else 0
 
@@ -115,7 +113,11 @@ def _report(options):
     if options.captures.count("-") > 1:
         raise ReportError("-: standard input can be read once only; name it once")
     place = None if options.out is None else _writable(options.out, options.captures)
-    if options.captures[0] != "-" and is_socket_list(options.captures[0]):
+    listed = options.captures[0] != "-" and is_socket_list(options.captures[0])
+    names = ["any", *(SOCKET_RULES if listed else RULES)]
+    if unknown := [name for name in options.fail_on if name not in names]:
+        raise ReportError(f"--fail-on {unknown[0]}: no such finding; there are: {', '.join(names)}")
+    if listed:
         return _socket_lists(options)
     with _Steps(6 if place else 5) as step:
         step("reading")

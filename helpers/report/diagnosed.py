@@ -28,8 +28,8 @@ def unseen(what: Incident | SocketLists) -> str:
     """What no rule about requests can judge, as a sentence; empty where there is nothing of the kind."""
     number = int(what.servers["unread"].sum()) if isinstance(what, Incident) else 0
     of = f"{number:,} connection{'' if number == 1 else 's'}"
-    return (f"Of {of} with data no request can be read (encrypted, or no HTTP): the rules about requests say nothing of "
-            "them.") if number else ""
+    return (f"Of {of} with data no request can be read (encrypted, or no HTTP): the rules about requests say nothing "
+            "of them.") if number else ""
 
 
 def diagnosis(what: Incident | SocketLists) -> list[str]:

@@ -27,8 +27,8 @@ READ = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE
     (CLIENT_HANDSHAKE, "dbfaa693d1762c5b666af5d950258d01", "5bd3c71b836e0b76bb73265f"),
     (CLIENT_TRAFFIC, "17422dda596ed5d9acd890e3c63f5051", "5b78923dee08579033e523d9")])
 def test_keys_of_rfc_8448(secret, key, iv):
-    assert expand_label(secret, "key", 16, "sha256").hex() == key
-    assert expand_label(secret, "iv", 12, "sha256").hex() == iv
+    assert expand_label(secret, "key", 16).hex() == key
+    assert expand_label(secret, "iv", 12).hex() == iv
 
 
 def test_records_of_rfc_8448():

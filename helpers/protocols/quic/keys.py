@@ -4,6 +4,7 @@ import hmac
 from functools import lru_cache
 
 from helpers.protocols.quic.packet_headers import LONG, V1, V2, Packet
+from helpers.protocols.tls_keys import expand_label
 
 SALTS = {V1: "38762cf7f55934b34d179ae6a4c80cadccbb7f0a", V2: "0dede3def700a6db819381be6e269dcbf9bd2ed9"}
 DRAFT_29_SALT = "afbfec289993d24c9e9786f19c6111e04390a899"     # as far as draft 32; 33 and 34 have that of version 1
@@ -15,17 +16,6 @@ CIPHERS_OF_LENGTH = {32: (AES_128, CHACHA20), 48: (AES_256,)}   # by the length 
 KEY_LENGTH = {AES_128: 16, AES_256: 32, CHACHA20: 32}
 MOST_UPDATES = 3        # key updates that may have been missed between two packets
 TAG = 16
-
-
-def expand_label(secret: bytes, label: str, length: int) -> bytes:
-    """HKDF-Expand-Label without context (RFC 8446 section 7.1); the hash is told by the length of `secret`."""
-    label = b"tls13 " + label.encode()
-    info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
-    block, out, name = b"", b"", "sha384" if len(secret) == 48 else "sha256"
-    while len(out) < length:
-        block = hmac.digest(secret, block + info + bytes([len(out) // len(secret) + 1]), name)
-        out += block
-    return out[:length]
 
 
 class Protection:
