@@ -61,7 +61,7 @@ def refused(case: Case) -> Iterator[Finding]:
     for server, group in rows.groupby("server"):
         yield Finding(
             "refused", server, len(group), _span(group["opened"]), _streams(group),
-            "A RST came back at once: nothing listens on this port, or a filter on the way refuses in its name.",
+            "A RST came back: nothing listens on this port, or a filter on the way refuses in its name.",
             "Start the server, or ask the right port and address (`ss -tln` lists what listens); then look at filters.")
 
 
