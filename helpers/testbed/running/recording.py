@@ -23,7 +23,7 @@ from helpers.testbed.witnesses import dumpcap, key_log
 from helpers.testbed.witnesses.sampler import PERIOD
 
 WORKSHOP = Path("/run/testbed")
-LONGEST_GAP = 0.35
+LONGEST_GAP = Experiment.longest_gap
 BEFORE, AFTER = 1, 1
 STREAMED, SLOWLY = 15_600, 8_000
 SOCKET_COLUMNS = ("host", "local", "peer", "state", "first_seen", "last_seen")
@@ -48,7 +48,8 @@ def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
     write_page(WORKSHOP / "other", 0)
     certificates = Certificates(WORKSHOP / "certificates") if experiment.encrypted else None
     server, client = _server(experiment, certificates), _client(experiment, certificates)
-    timeline, watch = Timeline(), Watch(folder, udp=experiment.protocol == "h3")
+    timeline, watch = Timeline(), Watch(
+        folder, udp=experiment.protocol == "h3", longest_gap=experiment.longest_gap)
     timeline.note("capture started")
     _let_it_happen(experiment, client, timeline, say)
     server.close()
@@ -69,10 +70,11 @@ def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
 class Watch:
     """Looks at the wire, where `host` is, and at the sockets of both hosts, from its making until `close`.
 
-    `udp`: at the sockets of UDP too.
+    `udp`: at the sockets of UDP too. `longest_gap`: how many seconds may lie between two samples.
     """
 
-    def __init__(self, folder, host="client", udp=False):
+    def __init__(self, folder, host="client", udp=False, longest_gap=LONGEST_GAP):
+        self._longest_gap = longest_gap
         self._file = folder / "capture.pcapng"
         self._capture = dumpcap.Dumpcap(self._file, host=host)
         self._samplers = {host: subprocess.Popen(network.on(
@@ -87,7 +89,7 @@ class Watch:
         if lost:
             raise Unclean(f"dumpcap lost {lost} frames")
         for host, result in sampled.items():
-            if (gap := result["sampling"]["longest_gap"]) > LONGEST_GAP:
+            if (gap := result["sampling"]["longest_gap"]) > self._longest_gap:
                 raise Unclean(f"the samples on {host} have a gap of {gap:.2f} s")
         return frames, sampled
 
