@@ -85,13 +85,17 @@ class Experiment:
 
     @cached_property
     def browser(self) -> dict[str, pd.DataFrame] | None:
-        """Tables `requests` and `sockets` from the browser's own log; None where it was not Chromium."""
+        """Tables `requests` and `sockets` from the browser's own log; None where it was not Chromium.
+
+        `sockets` has a column `pool_group` where the log names more than one group of requests.
+        """
         file = self.folder / "browser.json"
         if not file.exists():
             return None
         log = json.loads(file.read_text(encoding="utf-8"))
+        columns = [*SOCKETS, *["pool_group"] * any("pool_group" in socket for socket in log["sockets"])]
         return {"requests": self._on_our_clock(pd.DataFrame(log["requests"]), "time"),
-                "sockets": self._on_our_clock(pd.DataFrame(log["sockets"], columns=SOCKETS), "opened", "closed")}
+                "sockets": self._on_our_clock(pd.DataFrame(log["sockets"], columns=columns), "opened", "closed")}
 
     def _on_our_clock(self, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
         """The table with its `columns`, seconds since 1970, in seconds since the first frame."""

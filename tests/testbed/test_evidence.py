@@ -126,3 +126,19 @@ def test_streamed_page(client):
     if logged is not None:
         ports = {target: int(table_of[row["stream"]].rsplit(":", 1)[1]) for target, row in (("/", page), ("/image-1.png", image))}
         assert {target: int(logged[target]) for target in ports} == ports
+
+
+@pytest.mark.parametrize("client", ["firefox", "chromium"])
+def test_requests_without_credentials_have_connections_of_their_own(client):
+    """No connection carries both kinds, each kind has at most six; Chromium's log names a group for each kind."""
+    experiment = load(f"pool-groups-{client}")
+    images = experiment.exchanges[experiment.exchanges["target"].str.contains("image")]
+    anonymous = images["target"].str.endswith("?anonymous")
+    kinds = [set(images.loc[kind, "stream"]) for kind in (anonymous, ~anonymous)]
+    assert anonymous.sum() == (~anonymous).sum() == 7
+    assert not kinds[0] & kinds[1] and all(1 < len(kind) <= 6 for kind in kinds)
+    if client == "chromium":
+        group = experiment.browser["sockets"].set_index("local")["pool_group"]
+        end = experiment.connections["client"]
+        groups = [set(group[end.loc[sorted(kind)]]) for kind in kinds]
+        assert [len(names) for names in groups] == [1, 1] and groups[0] == {f"pm/{name}" for name in groups[1]}

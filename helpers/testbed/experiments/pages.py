@@ -50,7 +50,8 @@ class Experiment:
 
     `article`: the section of the 2018 article that it repeats, in our words. `client`: `replay`, `chromium`
     or `firefox`. `keepalive_timeout`: nginx's, in seconds. `streamed`: the HTML is so long and nginx so slow with
-    it (`limit_rate`) that it takes a second to arrive. `incognito`: of Chromium, whose ordinary window
+    it (`limit_rate`) that it takes a second to arrive. `anonymous`: a script of the page asks for each image once
+    more, without credentials (no cookies). `incognito`: of Chromium, whose ordinary window
     opens 2 connections in advance and lets requests of its own disturb the silence, and whose incognito
     window opens 1 and is quiet. `limit`: seconds after the last visit when a socket that is still there is
     an error. `protocol`: `http`, or over TLS `https` (HTTP/1.1), `h2` and, over QUIC and with Caddy, `h3`.
@@ -67,6 +68,7 @@ class Experiment:
     incognito: bool = False
     keepalive_timeout: int = 65
     streamed: bool = False
+    anonymous: bool = False
     visits: tuple[Visit, ...] = (Visit(0),)
     limit: float = 300
     protocol: str = "http"
@@ -128,11 +130,32 @@ def _streamed(client):
         1, client, streamed=True, visits=(Visit(0), NOTICE) if late else (Visit(0),))
 
 
+def _pool_groups(client):
+    late = client == "chromium"
+    return Experiment(
+        f"pool-groups-{client}", f"Requests with and without credentials, 7 images, {CLIENTS[client]}", SECTIONS[7],
+        f"nginx sends each image at 100 kB a second and keeps an idle connection for 65 s; {WHO[client]} opens a page "
+        f"with 7 images, whose script asks for each image once more without credentials{LATE * late}.",
+        7, client, anonymous=True, directives=(("limit_rate", "100k"),),
+        visits=(Visit(0), NOTICE) if late else (Visit(0),))
+
+
+def _spare(seconds):
+    return Experiment(
+        f"spare-asked-after-{seconds}-s", f"An unused connection, and a request after {seconds} s, Chromium",
+        SECTIONS[0],
+        f"nginx would keep an idle connection for 1000 s; Chromium opens a page with no image, for which it needs "
+        f"one of its two connections; its script fetches from port 8080 after {seconds} s and after 310 s.",
+        0, "chromium", keepalive_timeout=1000, visits=(Visit(0), Fetch(seconds, port=8080), Fetch(310, port=8080)))
+
+
 IDLE = "The opening page, step 3: the server closes what lies idle"
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     *(_long(images, client) for client in CLIENTS for images in SECTIONS),
     *(_short(client) for client in CLIENTS),
     *(_streamed(client) for client in PROGRAMS),
+    *(_pool_groups(client) for client in PROGRAMS),
+    _spare(45), _spare(75),
     Experiment("idle-close-firefox", "The server closes an idle connection: Firefox answers", IDLE,
                "nginx keeps an idle connection for 15 s; Firefox opens a page with 7 images, no more.",
                7, "firefox", keepalive_timeout=15),

@@ -44,7 +44,8 @@ def record(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
     """Record `experiment` into `folder`. `say`: called with a word at each step of its progress."""
     network.build()
     prepare_workshop()
-    page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0)
+    page = write_page(WORKSHOP / "page", experiment.images, STREAMED if experiment.streamed else 0,
+                      experiment.anonymous)
     write_page(WORKSHOP / "other", 0)
     certificates = Certificates(WORKSHOP / "certificates") if experiment.encrypted else None
     server, client = _server(experiment, certificates), _client(experiment, certificates)

@@ -10,14 +10,22 @@ WIDTH = 160
 MODIFIED = 1545190498
 LINE = b"<p>This line is here so that the page takes its time to arrive.</p>\n"
 
+# The query makes it another address, so that no cache and no image that is still arriving answers it
+SCRIPT = b"""<script>
+for (let n = 1; n <= %d; n++) fetch(`image-${n}.png?anonymous`, {credentials: "omit"})
+</script>
+"""
 
-def write_page(folder: Path, images: int, padding: int = 0) -> dict[str, int]:
+
+def write_page(folder: Path, images: int, padding: int = 0, anonymous: bool = False) -> dict[str, int]:
     """Write `index.html`, `image-1.png` … and `favicon.ico` into `folder`; return their sizes by name.
 
-    `padding`: bytes of text below the images, for a page that takes its time.
+    `padding`: bytes of text below the images, for a page that takes its time. `anonymous`: a script asks for each
+    image once more, without credentials.
     """
     folder.mkdir(parents=True)
-    files = {"index.html": _html(images) + LINE * (padding // len(LINE)), "favicon.ico": png(16, 16, 0)}
+    html = _html(images) + SCRIPT % images * anonymous + LINE * (padding // len(LINE))
+    files = {"index.html": html, "favicon.ico": png(16, 16, 0)}
     for number in range(1, images + 1):
         height = KILOBYTES[number - 1] * 1000 // (3 * WIDTH + 1)
         files[f"image-{number}.png"] = png(WIDTH, height, number)

@@ -27,6 +27,7 @@ connection has its own, even between the same two hosts; only connections betwee
 recording with several connections shows the first, `new-syn` and `protection` the second (the SYN-ACKs).
 
 In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked for.
+In `pool-groups-…` it sends each file at 100 kB a second, so that all images are wanted at the same time.
 In `new-syn`, scapy sends a SYN into each TIME_WAIT but one, as another host behind the same NAT would.
 
 In `clinic-…` two small Python programs, written as people write them, have one fault each (`findings` in
@@ -95,7 +96,7 @@ A stay seen in one listing only has `last_seen` a few milliseconds before `first
 
 **`browser.json`**: `requests` (`url`, `method`, `client_port`, `nth` on that socket, `time`, `status`) and
 `sockets` (`local`, `remote`, `opened_for`: `preconnect` or the URL it was opened for, `opened`, `closed`,
-`close_reason` in Chromium's words).
+`close_reason` and, in `pool-groups-chromium`, `pool_group` in Chromium's words).
 
 **`experiment.json`**: `timeline` lists what the testbed did; `sampling` says how regular the looks at the
 sockets were; `kernel` holds the client's TCP settings, null where that kernel has none of the name, and

@@ -12,7 +12,7 @@ def trimmed(log: dict, server: str, name: str | None = None) -> dict[str, list[d
     A request: `url`, `method`, `client_port` of its socket, `nth` on that socket, `time`, `status`. A
     socket: `local` and `remote` (`address:port`), `opened_for` (`preconnect`, or the URL of the request it
     was opened for), `opened`, `closed`, `close_reason` (None where the log has none). Times are UNIX
-    seconds.
+    seconds. `pool_group`: Chromium's name of the group of requests that a socket serves, where there is more than one.
     """
     events = list(_events(log))
     sockets = _sockets(events, server)
@@ -51,10 +51,22 @@ def _sockets(events, server):
             reason[source] = parameters["reason"]
         elif event == "SOCKET_ALIVE-":
             closed[source] = time
-    return {source: {
+    sockets = {source: {
         "local": local, "remote": remote, "opened_for": opened_for.get(connect_job.get(source)),
         "opened": opened[source], "closed": closed.get(source), "close_reason": reason.get(source)}
         for source, (local, remote) in found.items()}
+    of_job = _pool_groups(events)
+    groups = {source: of_job.get(connect_job.get(source)) for source in sockets}
+    if len(set(groups.values())) > len({remote for _, remote in found.values()}):
+        for source, group in groups.items():
+            sockets[source]["pool_group"] = group
+    return sockets
+
+
+def _pool_groups(events):
+    """The pool group that each connect job was made for, by the job's id."""
+    return {source: parameters["group_id"] for source, event, _, parameters in events
+            if event == "SOCKET_POOL_CONNECT_JOB_CREATED"}
 
 
 def _opened_for(events):
