@@ -142,3 +142,16 @@ def test_requests_without_credentials_have_connections_of_their_own(client):
         end = experiment.connections["client"]
         groups = [set(group[end.loc[sorted(kind)]]) for kind in kinds]
         assert [len(names) for names in groups] == [1, 1] and groups[0] == {f"pm/{name}" for name in groups[1]}
+
+
+def test_chromium_looks_at_what_it_never_used_when_a_request_comes():
+    """The connection that carried nothing: Chromium closes it for its age, at a request after 60 s only."""
+    closed = {}
+    for seconds in (45, 75):
+        experiment = load(f"spare-asked-after-{seconds}-s")
+        spare = experiment.connections.query("client_bytes == 0 and server_bytes == 0").iloc[0]
+        assert spare["closer"] == spare["time_wait"] == "client"
+        logged = experiment.browser["sockets"].set_index("local").loc[spare["client"]]
+        assert logged["close_reason"] == "Idle time limit expired" and abs(logged["closed"] - spare["closed"]) < 0.01
+        closed[seconds] = spare["closed"]
+    assert 75 <= closed[75] < 75.1 and closed[45] > 60

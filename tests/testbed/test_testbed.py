@@ -105,7 +105,7 @@ def _interfaces():
     return {place.name for place in Path("/sys/class/net").iterdir()}
 
 
-def _soon(happens, patience=5):
+def _soon(happens, patience=20):
     """Whether `happens` within `patience` seconds: a kernel takes namespaces down in its own time."""
     until = time.monotonic() + patience
     while not (happened := happens()) and time.monotonic() < until:

@@ -144,9 +144,10 @@ def _spare(seconds):
     return Experiment(
         f"spare-asked-after-{seconds}-s", f"An unused connection, and a request after {seconds} s, Chromium",
         SECTIONS[0],
-        f"nginx would keep an idle connection for 1000 s; Chromium opens a page with no image, for which it needs "
-        f"one of its two connections; its script fetches from port 8080 after {seconds} s and after 310 s.",
-        0, "chromium", keepalive_timeout=1000, visits=(Visit(0), Fetch(seconds, port=8080), Fetch(310, port=8080)))
+        f"nginx would keep a connection for 1000 s, used or not; Chromium opens a page with no image, for which it "
+        f"needs one of its two connections; its script fetches from port 8080 after {seconds} s and after 310 s.",
+        0, "chromium", keepalive_timeout=1000, directives=(("client_header_timeout", "1000"),),
+        visits=(Visit(0), Fetch(seconds, port=8080), Fetch(310, port=8080)))
 
 
 IDLE = "The opening page, step 3: the server closes what lies idle"

@@ -27,6 +27,7 @@ connection has its own, even between the same two hosts; only connections betwee
 recording with several connections shows the first, `new-syn` and `protection` the second (the SYN-ACKs).
 
 In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked for.
+In `spare-asked-after-…` nginx has `client_header_timeout` 1000, or it would close what was never used after 60 s.
 In `pool-groups-…` it sends each file at 100 kB a second, so that all images are wanted at the same time.
 In `new-syn`, scapy sends a SYN into each TIME_WAIT but one, as another host behind the same NAT would.
 
