@@ -72,7 +72,7 @@ class Run:
 
 
 def runs(stream: ByteStream) -> Iterator[Run]:
-    """Yield the `Run`s of what was captured of a stream."""
+    """Yield each `Run` of what was captured of a stream."""
     buffer, pieces, start, end = stream.buffer, stream.pieces, stream.start, stream.stop
     seqs, places, sizes = pieces.seq, pieces.at, pieces.size
     while start < end:

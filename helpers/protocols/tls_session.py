@@ -1,9 +1,9 @@
 """What both ends of a TLS connection said, where its secrets are known: `read_session(client, server, secrets)`.
 
-The plaintext comes as `ByteStream`s, so that what reads TCP's reads these too. A byte counts as arrived when its whole
-record has: nobody can read it before. Behind records that were not captured the stream has a gap so wide that no
-message reaches over it; reading goes on where the number of those missed can be found: a record proves by its tag which
-number it has.
+The plaintext comes as objects of `ByteStream`, so that what reads TCP's reads these too. A byte counts as arrived when
+its whole record has: nobody can read it before. Behind records that were not captured the stream has a gap that no
+message reaches over. Reading goes on where the number of the missing records can be found: a record proves by its tag
+which number it has.
 """
 
 from bisect import bisect_right
