@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,10 @@ class Capture:
     derived: dict = field(repr=False, default_factory=dict)
     dropped: int | None = field(default=None, kw_only=True)
     secrets: Secrets = field(default_factory=Secrets, repr=False, kw_only=True)
+
+    def without_secrets(self) -> "Capture":
+        """The same frames, as somebody reads them who has no keys."""
+        return replace(self, secrets=Secrets(), derived={})
 
     def payload(self, frame: int) -> bytes:
         """The TCP or UDP payload of one frame that is in the file (fewer bytes than `length` if the frame was cut)."""
