@@ -358,8 +358,20 @@ def seeds():
                   gzip.compress(pcap(frames), mtime=0)]
     variants = [pcap_variant(ETHERNET_FRAMES, *kind) for kind in VARIANTS[:6]]
     cut = [part for number, whole in enumerate(toy) for part in fragments(whole, number)]
-    found += [pcap(cut), pcapng(cut[::-1])]
+    found += [pcap(cut), pcapng(cut[::-1]), *zstd(pcap(toy))]
     return found + variants + [small_sections(ETHERNET_FRAMES, TIMES), capture_of_links()]
+
+
+def zstd(data):
+    """`data` as zstd, in a list; an empty one where nothing is installed that makes it."""
+    try:
+        from compression.zstd import compress
+    except ImportError:
+        try:
+            from zstandard import compress
+        except ImportError:
+            return []
+    return [compress(data, 3)]
 
 
 def conversations():
