@@ -10,14 +10,14 @@ from helpers.claims.judging import Case, verdict_of
 from helpers.quic import quic_connections, quic_exchanges
 
 WEBS = {"HTTP/2": "h2", "HTTP/3": "h3"}
-SOON = 1  # s: what is gone sooner is gone at once
+UNKNOWN = "cannot tell"     # such a connection is no case of a claim about who closed
 
 
 @dataclass(frozen=True)
 class Load:
     """One recording of a page: `connections` to it, with `used` (it carried a request), and its `exchanges`.
 
-    `closer` is `cannot tell` where no end closed first. Over HTTP/3 it is the end that sent CONNECTION_CLOSE, and
+    `closer` is `UNKNOWN` where no FIN tells it. Over HTTP/3 it is the end that sent CONNECTION_CLOSE, and
     `time_wait` is `none`: UDP has no such state.
     """
 
@@ -36,10 +36,10 @@ def _load(data, name, images):
     experiment = data.load(name)
     if name.startswith("h3"):
         table, asked = quic_connections(experiment.capture), quic_exchanges(experiment.capture)
-        table = table.assign(closer=table["closed_by"], time_wait="none").fillna({"closer": "cannot tell"})
+        table = table.assign(closer=table["closed_by"], time_wait="none").fillna({"closer": UNKNOWN})
     else:
         table, asked = experiment.connections, experiment.exchanges
-        table = table[table["server"].str.endswith(":443")].fillna({"closer": "cannot tell"})
+        table = table[table["server"].str.endswith(":443")].fillna({"closer": UNKNOWN})
     return Load(name, images, table.assign(used=table.index.isin(asked["stream"])), asked)
 
 
@@ -58,12 +58,12 @@ def _second_image_apart(load: Load) -> list[bool]:
 
 def _unused_closed_by_client(load: Load) -> list[bool]:
     """Each connection that carried nothing: whether the client closed it."""
-    return [row.closer == "client" for row in _rows(load, used=False)]
+    return [row.closer == "client" for row in _rows(load, used=False) if row.closer != UNKNOWN]
 
 
 def _used_closed_by_server(load: Load) -> list[bool]:
     """Each connection that carried something: whether the server closed it first."""
-    return [row.closer == "server" for row in _rows(load, used=True)]
+    return [row.closer == "server" for row in _rows(load, used=True) if row.closer != UNKNOWN]
 
 
 def _waits_at_server(load: Load) -> list[bool]:
@@ -86,7 +86,7 @@ def _at_once(asked):
 
 def _closer_waits(load: Load) -> list[bool]:
     """Each connection whose first closer is known: whether that end had the TIME_WAIT."""
-    return [row.time_wait == row.closer for row in load.connections.itertuples() if row.closer != "cannot tell"]
+    return [row.time_wait == row.closer for row in load.connections.itertuples() if row.closer != UNKNOWN]
 
 
 def _rows(load, used):
