@@ -44,6 +44,8 @@ fuzz: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[test,cluster]'
 	touch $@
 
+# make book REPOSITORY=https://github.com/owner/name HUB=https://hub.example.org: with buttons that lead there
+export REPOSITORY HUB
 book: .venv/book
 	$(BIN)/python .book/stage.py build/pages
 	rm -rf build/book build/doctrees

@@ -1,6 +1,7 @@
 """The site: the notebooks as they were run, the datasheet and the helpers' docstrings."""
 
 import json
+import os
 
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
@@ -30,6 +31,13 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {"use_fullscreen_button": False, "home_page_in_toc": True, "show_toc_level": 2,
                       "navbar_persistent": []}
+
+if repository := os.environ.get("REPOSITORY", "").rstrip("/"):      # without an address no button could lead anywhere
+    html_theme_options |= {
+        "repository_url": repository, "repository_branch": "main",
+        "use_repository_button": True, "use_issues_button": True,
+        "launch_buttons": {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org",
+                           "jupyterhub_url": os.environ.get("HUB", "")}}
 
 
 def as_the_site_reads_it(app, docname, source):

@@ -45,6 +45,7 @@ def exchanges(capture: Capture) -> pd.DataFrame:
     first frame; `response_bytes` (status line, header and body; in HTTP/2 the answer's frames). What was not captured
     is `<NA>`. Where frames were cut, a head counts by its first line; where that was cut, `version` is `<NA>`, and
     `target` what was captured of it. A line whose target has spaces gives the part before the first, as Wireshark does.
+    A line without a target has `<NA>` there; `version` is as it was sent, maybe `1.0.8`.
     A method that isn't well known counts in upper case, with a target that is a path, `*` or a URL. Bytes of a target
     are shown as Latin-1, control characters as escapes: `\\x1b`.
 
@@ -155,13 +156,16 @@ def _answer_columns(answer: Message) -> tuple:
 
 
 def _peer_spoke_first(stream: ByteStream, peer: ByteStream | None) -> bool:
-    """Whether the peer is known to have spoken first, and no HTTP, as servers of mail, files and chat do."""
+    """Whether the peer is known to have spoken first, and no HTTP, as servers of mail, files and chat do.
+
+    A greeting of SOCKS is none of these: behind it either end may be the one that asks.
+    """
     if peer is None or peer.begun >= stream.begun:
         return False
     if stream.first is None or peer.first != peer.pieces.seq[peer.start]:
         return False
     data = Cursor(peer).bytes_of(peer.start)
-    return bool(data) and not http1.looks_like_http(data)
+    return bool(data) and not http1.looks_like_http(data) and not http1.greets_socks(data)
 
 
 # Which answer belongs to which request: RFC 9112 sections 9.3 and 9.3.2

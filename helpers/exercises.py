@@ -154,13 +154,22 @@ EXERCISES = {
         "a whole number", "804176d2e51d",
         "From the lower of both ends' closes to the higher of their fin_acked; a pair's second member is the time."),
     "14.1": Exercise(
-        '"client" or "server"', "c9c1466cc58f",
-        "A reset has the letter R among its flags; the column host says who sent it."),
+        "a tuple of two whole numbers, (resumed, early)", "ab7584f7cebb",
+        "The table of handshakes has a column for each; the sum of a yes-or-no column is a number."),
     "14.2": Exercise(
-        "a whole number of seconds", "0d18790cae33",
-        "Subtract the time of the request from the time of the first byte, for each exchange, and take the largest."),
+        "a tuple of three whole numbers, (client, server, neither)", "47a161e25061",
+        "Count the values of the column time_wait; neither end is called none there."),
     "14.3": Exercise(
-        "a whole number", "8b5cf85c6ae5",
+        "a whole number, in percent", "8441e16962c9",
+        "The mean of a comparison with the column closer is a share."),
+    "15.1": Exercise(
+        '"client" or "server"', "e0c116f849b4",
+        "A reset has the letter R among its flags; the column host says who sent it."),
+    "15.2": Exercise(
+        "a whole number of seconds", "9c4756d0b467",
+        "Subtract the time of the request from the time of the first byte, for each exchange, and take the largest."),
+    "15.3": Exercise(
+        "a whole number", "b6516bb63282",
         "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
 }
 

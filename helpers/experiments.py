@@ -67,7 +67,9 @@ class Experiment:
         Columns: `host`, `local`, `peer`, `state`, `first_seen`, `last_seen`.
         """
         table = pd.read_csv(self.folder / "sockets.csv")
-        return self._on_our_clock(table, "first_seen", "last_seen")
+        # a server that listens on IPv6 has its IPv4 connections listed as mapped addresses (RFC 4291, 2.5.5.2)
+        ends = table[["local", "peer"]].replace(r"\[::ffff:([\d.]+)\]", r"\1", regex=True)
+        return self._on_our_clock(table.assign(**ends), "first_seen", "last_seen")
 
     @cached_property
     def requests(self) -> pd.DataFrame | None:

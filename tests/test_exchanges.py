@@ -396,7 +396,7 @@ def test_cut_lines_of_other_protocols(tmp_path, cut):
 def test_targets_with_spaces(rows):
     """Wireshark's reading: the target ends at the first space."""
     assert rows(("C", b"GET /a b?c HTTP/1.1\r\n\r\n"), ("S", FIVE), ("C", b"GET  /a HTTP/1.1\r\n\r\n"),
-                ("S", FIVE)) == [("/a", 200), ("", 200)]
+                ("S", FIVE)) == [("/a", 200), (None, 200)]
 
 
 # Reassembly
@@ -489,6 +489,32 @@ def test_white_space_behind_the_version(rows, end):
     [("C", b"PROXY TCP4 10.0.0.1 10.0.0.2 50000 80\r\n")]], ids=["SOCKS", "PROXY"])
 def test_what_a_client_says_before_http(rows, before):
     assert rows(*before, ("C", get()), ("S", FIVE)) == [("/", 200)]
+
+
+@pytest.mark.parametrize("before", [[("C", b"\x05\x01\x00"), ("S", b"\x05\x00")], [("C", b"\x04\x01\0\x50\1\2\3\4\0")]])
+def test_behind_a_greeting_of_socks_the_end_that_was_spoken_to_may_ask(rows, before):
+    """Not so behind other words: a server of mail speaks first too, and its client's commands look like requests."""
+    assert rows(*before, ("S", get()), ("C", FIVE)) == [("/", 200)]
+    assert rows(("C", b"220 ready\r\n"), ("S", get()), ("C", FIVE)) == []
+
+
+@pytest.mark.parametrize("line, expected", [
+    (b"GET /w HTTP/1.0.8", ("/w", "1.0.8")), (b"GET HTTP/1.1", (None, "1.1")), (b"GET  HTTP/1.1", (None, "1.1")),
+    (b"GET HTTP/1.1 HTTP/1.1", ("HTTP/1.1", "1.1"))])
+def test_a_version_of_three_numbers_and_a_line_without_target(rows, line, expected):
+    """A weather station sends the first; servers answer 200 or 400 to a line without a target."""
+    answers = [rows(("C", line + b"\r\nHost: x\r\n\r\n"), ("S", FIVE), columns=("target", "version", "status")),
+               rows(("C", line + b"\n\n"), ("S", FIVE), columns=("target", "version", "status"), piece=3)]
+    assert answers == [[(*expected, 200)]] * 2
+
+
+@pytest.mark.parametrize("padding, flags", [(2, "A"), (6, "A")])
+def test_padding_of_an_ack_that_ip_counts_is_no_data(table, padding, flags):
+    """The request that follows has the same number; what is left of it behind the padding began with `T /`."""
+    request = ("C", 0.3, "PA", 1, 1, get())
+    answer = ("S", 0.4, "PA", 1, 1 + len(get()), FIVE)
+    found = table(*HANDSHAKE[:2], ("C", 0.2, flags, 1, 1, bytes(padding)), request, answer)
+    assert plain(found, ("method", "target", "nth", "status")) == [("GET", "/", 1, 200)]
 
 
 WORDS = st.sampled_from([b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n",

@@ -14,13 +14,13 @@ class Batch:
 
     `number` of each frame; `at`: where its next header begins; `end`: where its captured bytes end; `wire_end`: where
     its bytes on the wire would end; `link`: its link type. Headers that give a length move both ends.
-    `skipped`: how many frames were left out, by reason.
+    `skipped`: how many frames were left out, by reason. `fragments`: arrays of `fragments.FRAGMENT`, as they were seen.
     The layers add: `next_type`, the `numbers.Type` of the next header; `ip_at`, where the innermost IP header begins;
     `protocol`, what that carries.
     """
 
     def __init__(self, data, frames, first):
-        self.data, self.skipped = data, Counter()
+        self.data, self.skipped, self.fragments = data, Counter(), []
         self.number = np.arange(first, first + len(frames["at"]))
         self.at, self.end = frames["at"].copy(), frames["at"] + frames["captured"]
         self.wire_end = frames["at"] + frames["length"]

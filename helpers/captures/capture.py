@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from helpers.captures.datagrams import PLACE, datagrams_of
+from helpers.captures.fragments import put_together
 from helpers.captures.layers import decode
+from helpers.captures.numbers import RAW_IP_LINK
 from helpers.captures.records import Progress
 from helpers.captures.secrets import Secrets
 from helpers.captures.segments import (
@@ -21,6 +23,8 @@ from helpers.captures.segments import (
     seconds_since_first,
 )
 
+GONE = 0    # in place of the number of a frame whose row counts no more
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:
@@ -30,8 +34,9 @@ class Capture:
     frame), `stream` (as Wireshark's `tcp.stream`, which also counts TCP that ICMP quotes), `host` (`client` sent the
     SYN, `server` answered it, missing where no SYN was captured), `src`, `sport`, `dst`, `dport`, `seq`, `ack` (raw),
     `flags` (letters of `FSRPAUECN`), `length` (payload bytes on the wire). Where IP carries IP, the innermost addresses
-    count. A TCP header that claims less than 20 bytes belongs to its stream, as in Wireshark, but has no flags and no
-    payload.
+    count. A segment in IP fragments is that of the frame that completes them, as in Wireshark; the first of fragments
+    that are not all there is a segment of its own length. A TCP header that claims less than 20 bytes belongs to its
+    stream, as in Wireshark, but has no flags and no payload.
     `frames`: all frames of the file. `skipped`: how many of them are not in `segments`, by reason.
     `start`: UTC time of the first frame. `end`: time of the last frame, in seconds since the first.
     `cut`: where and why reading stopped before the end of the file, or None.
@@ -42,7 +47,8 @@ class Capture:
     `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`,
     `dst`, `dport`, `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
 
-    For modules that compute on: `data`, the bytes of the file, unzipped. `headers`: arrays beside the rows of
+    For modules that compute on: `data`, the bytes of the file, unzipped, and behind them the packets that were put
+    together from fragments (this takes as much memory again as the file). `headers`: arrays beside the rows of
     `segments`: `flags` (numbers), `window` and `scale` (the shift of a SYN's window scale option) as sent, `side` (0 or
     1, which end of the stream sent it), `payload_at` and `payload_captured` (where its payload lies in `data`, and how
     much of it); and beside all frames: `frame_at` and `frame_captured`. `derived`: what modules computed once and keep.
@@ -60,6 +66,10 @@ class Capture:
     derived: dict = field(repr=False, default_factory=dict)
     dropped: int | None = field(default=None, kw_only=True)
     secrets: Secrets = field(default_factory=Secrets, repr=False, kw_only=True)
+
+    def without_secrets(self) -> "Capture":
+        """The same frames, as somebody reads them who has no keys."""
+        return replace(self, secrets=Secrets(), derived={})
 
     def payload(self, frame: int) -> bytes:
         """The TCP or UDP payload of one frame that is in the file (fewer bytes than `length` if the frame was cut)."""
@@ -107,25 +117,80 @@ def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Pr
     `progress` says how far they go, once they have been read. `damage`: what is wrong with the zipped file. `base`: at
     which byte of the file `data` begins.
     """
-    frames, columns, addresses, skipped = Columns(FRAME), Columns(SEGMENT), [], Counter()
-    udp = Columns(PLACE)
+    frames, columns, udp = Columns(FRAME), Columns(SEGMENT), Columns(PLACE)
+    addresses, skipped, fragments = [], Counter(), []
     for part in chunks:
-        decoded, numbers, out, places = decode(data, part, len(frames) + 1)
+        decoded, numbers, out, places, noted = decode(data, part, len(frames) + 1)
+        fragments += [(rows, _some(part, rows["number"] - len(frames) - 1)) for rows in noted]
         frames.put(part, progress.found)
         columns.put(decoded, progress.found)
         addresses.append((len(columns), *numbers))
         skipped.update(out)
         udp.put(places, len(udp) + len(places["at"]))
-    frames, columns = frames.whole(), columns.whole()
+    frames = frames.whole()
+    time_ns = _times(frames, progress)
+    data = _defragment(data, fragments, time_ns, columns, udp, addresses, skipped) if fragments else data
+    start, seconds = seconds_since_first(time_ns)
+    texts = number_addresses(columns.whole(), addresses)
+    columns, udp = (_in_order(table.whole(), name) if fragments else table.whole()
+                    for table, name in ((columns, "frame"), (udp, "number")))
+    segments = as_segments(columns, texts, seconds[columns["frame"] - 1])
+    headers = _headers(columns, frames, segments, udp | {"seconds": seconds})
+    cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
+    return Capture(str(path), segments, len(seconds), dict(+skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
+                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
+                   dropped=progress.dropped, secrets=progress.secrets)
+
+
+def _defragment(data: np.ndarray, fragments: list, time_ns: np.ndarray, columns: Columns, udp: Columns, addresses: list,
+                skipped: Counter) -> np.ndarray:
+    """`data`, and behind it the packets that were put together from `fragments`; what they carry goes into the tables.
+
+    `fragments`: arrays of `fragments.FRAGMENT`, each with the columns of its frames. What the fragments counted for,
+    each alone, is taken back.
+    """
+    noted = np.concatenate([rows for rows, _ in fragments])
+    together = put_together(data, noted, time_ns[noted["number"] - 1])
+    if together is None:
+        return data
+    alone = {name: np.concatenate([part[name] for _, part in fragments]) for name in fragments[0][1]}
+    _, rows = np.unique(noted["number"], return_index=True)
+    rows = rows[np.isin(noted["number"][rows], together.members)]
+    skipped.subtract(decode(data, _some(alone, rows), 1)[2])
+    skipped.update(together.skipped)
+    for table, name in ((columns, "frame"), (udp, "number")):
+        table.whole()[name][np.isin(table.whole()[name], together.members)] = GONE
+    at, data = together.at + len(data), np.concatenate([data, together.data])
+    packets = {"at": at, "captured": together.size, "length": together.size, "link": np.full(len(at), RAW_IP_LINK)}
+    decoded, numbers, out, places, _ = decode(data, packets, 1)
+    for table, part, name in ((columns, decoded, "frame"), (udp, places, "number")):
+        table.put(part | {name: together.number[part[name] - 1]}, len(table) + len(part[name]))
+    addresses.append((len(columns), *numbers))
+    skipped.update(out)
+    return data
+
+
+def _times(frames: dict, progress: Progress) -> np.ndarray:
+    """The times of all frames in ns; `progress` gets the last one."""
     time_ns = filled(frames["time_ns"], frames["timeless"], progress.time_ns)
     if len(time_ns) and (progress.time_ns is not None or not frames["timeless"].all()):
         progress.time_ns = int(time_ns[-1])
-    start, seconds = seconds_since_first(time_ns)
-    segments = as_segments(columns, number_addresses(columns, addresses), seconds[columns["frame"] - 1])
+    return time_ns
+
+
+def _headers(columns: dict, frames: dict, segments: pd.DataFrame, udp: dict) -> dict:
+    """`Capture.headers`; takes the column `side` out of `segments`."""
     headers = {name: columns[name] for name in ("flags", "payload_at", "payload_captured", "window", "scale")}
-    headers |= {"frame_at": frames["at"], "frame_captured": frames["captured"], "side": segments.pop("side").to_numpy()}
-    headers["udp"] = udp.whole() | {"seconds": seconds}
-    cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
-    return Capture(str(path), segments, len(seconds), dict(skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
-                   float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
-                   dropped=progress.dropped, secrets=progress.secrets)
+    return headers | {"frame_at": frames["at"], "frame_captured": frames["captured"],
+                      "side": segments.pop("side").to_numpy(), "udp": udp}
+
+
+def _some(part: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: column[rows] for name, column in part.items()}
+
+
+def _in_order(columns: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The rows that count, in order of the frame numbers in column `name`."""
+    number = columns[name]
+    order = np.argsort(number, kind="stable")
+    return _some(columns, order[np.count_nonzero(number == GONE):])

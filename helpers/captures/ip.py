@@ -7,6 +7,7 @@ import pandas as pd
 
 from helpers.captures import headers
 from helpers.captures.batch import Batch, type_of_version
+from helpers.captures.fragments import note
 from helpers.captures.numbers import AUTHENTICATION_HEADER, EXTENSION_HEADERS, FRAGMENT_HEADER, TCP_PROTOCOL, Type
 from helpers.captures.records import structures
 
@@ -47,6 +48,9 @@ def _pass_ipv4(batch, rows):
     batch.more[rows] = header["flags_offset"] & 0x2000 != 0
     batch.end_at(rows, np.where(offloaded, batch.wire_end[rows], batch.at[rows] + total))
     batch.at[rows] += header_length
+    parts = batch.sound[rows] & (header["flags_offset"] & 0x3FFF != 0)
+    if parts.any():
+        note(batch, rows[parts], (header["flags_offset"][parts] & 0x1FFF).astype(np.int64) * 8, batch.more[rows[parts]])
     _pass_extensions(batch, rows)
 
 
@@ -74,6 +78,10 @@ def _pass_extensions(batch, rows):
         batch.more[rows] |= (kind == FRAGMENT_HEADER) & (extension["offset_flags"] & 1 != 0)
         batch.protocol[rows] = extension["next_header"]
         batch.at[rows] += size
+        bits = extension["offset_flags"].astype(np.int64)
+        parts = (kind == FRAGMENT_HEADER) & (bits & 0xFFF9 != 0) & (batch.next_type[rows] == Type.IPV6)
+        if parts.any():
+            note(batch, rows[parts], bits[parts] & 0xFFF8, bits[parts] & 1 != 0)
 
 
 def read_addresses(batch: Batch) -> None:

@@ -75,7 +75,7 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
 
 def decode(data: np.ndarray, frames: dict[str, np.ndarray], first: int) -> tuple:
     """The columns of the segments in `frames`, of which the first is number `first`; their addresses; what is skipped;
-    where UDP lies (`datagrams.PLACE`).
+    where UDP lies (`datagrams.PLACE`); and the IP fragments (arrays of `fragments.FRAGMENT`).
 
     `src` and `dst` of the segments are places among the addresses: IPv4's (numbers) and, behind them, IPv6's (bytes).
     `flags`: numbers. A header that claims less than 20 bytes can't be believed: of its flags only SYN and ACK are
@@ -99,7 +99,8 @@ def decode(data: np.ndarray, frames: dict[str, np.ndarray], first: int) -> tuple
                **{name: tcp[name] for name in ("sport", "dport", "seq", "ack", "window")}, "payload_at": payload_at,
                "payload_captured": np.minimum(np.maximum(batch.end - payload_at, 0), length),
                "scale": _window_scales(data, flags, *options)}
-    return columns, (batch.unique4, batch.unique6), batch.skipped, vars(others).get("udp", NO_PLACES)
+    return columns, (batch.unique4, batch.unique6), batch.skipped, vars(others).get("udp", NO_PLACES), \
+        others.fragments
 
 
 def _take_plain(batch):
@@ -112,7 +113,7 @@ def _take_plain(batch):
     header = batch.header(headers.ETHERNET_IPV4_TCP, mask)
     ip, total = header["ip"], header["ip"]["total_length"].astype(np.int64)
     simple = ((header["ethernet"]["type"] == Type.IPV4) & (ip["version_ihl"] == 0x45) & (ip["protocol"] == TCP_PROTOCOL)
-              & (ip["flags_offset"] & 0x1FFF == 0)
+              & (ip["flags_offset"] & 0x3FFF == 0)
               & ((total == 0) | (total >= headers.IPV4.itemsize + headers.TCP.itemsize)))
     mask[mask] = simple
     plain, total = batch.take(mask), total[simple]

@@ -14,6 +14,9 @@ LARGEST_SCALE = 14
 # A type field of 1,500 or less is the length of an IEEE 802.3 frame (IEEE 802.3 section 3.2.6)
 LARGEST_802_3_LENGTH = 1500
 
+# Bytes that IPv4 or what follows IPv6's header can have (RFC 791 section 3.1, RFC 8200 section 3)
+LARGEST_PACKET = 65535
+
 
 class Type(IntEnum):
     """Which header comes next: an EtherType, or a number of ours, beyond 16 bits, for a header that has none."""
@@ -65,7 +68,7 @@ class Type(IntEnum):
     OTHER_PPP = 1 << 17     # ... plus the protocol that PPP names, where it is none of these
 
 
-ETHERNET_LINK = 1
+ETHERNET_LINK, RAW_IP_LINK = 1, 101
 LINKS = {                   # link types of capture files: tcpdump.org/linktypes.html
     0: Type.BSD_LOOPBACK,   # NULL
     ETHERNET_LINK: Type.ETHERNET,
@@ -75,7 +78,7 @@ LINKS = {                   # link types of capture files: tcpdump.org/linktypes
     14: Type.RAW_IP,        # DLT_RAW of OpenBSD
     50: Type.PPP,           # PPP_HDLC
     51: Type.PPPOE,         # PPP_ETHER
-    101: Type.RAW_IP,
+    RAW_IP_LINK: Type.RAW_IP,
     104: Type.CISCO_HDLC,
     105: Type.WIRELESS,
     108: Type.BSD_LOOPBACK,     # LOOP

@@ -109,7 +109,7 @@ def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
 
     Raises `CaptureError` where the file can't be opened or is no capture. `cut` of the last says where it was cut.
     `dropped` of a piece is what its statistics add to those of the pieces before; None where it has none. Its `secrets`
-    are those of the pieces before, too.
+    are those of the pieces before, too. IP fragments are put together where all of a packet are in one piece.
     """
     if size < 1:
         raise ValueError(f"read_pieces: size is {size}; it must be at least 1 byte")

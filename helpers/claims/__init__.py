@@ -7,7 +7,7 @@ the same facts differ. In none, but right by the rules of 2018: it *stood then*.
 
 import pandas as pd
 
-from helpers.claims import judging
+from helpers.claims import encrypted, judging
 from helpers.claims.data import Data
 from helpers.claims.explained import EXPLAINED
 from helpers.claims.judging import VERDICTS, Case, Claim, foretells, verdict_of
@@ -15,7 +15,7 @@ from helpers.claims.observed import OBSERVED
 from helpers.claims.sentences import SENTENCES
 
 __all__ = ["CLAIMS", "SENTENCES", "VERDICTS", "Case", "Claim", "Data", "cases", "foretells", "judge", "judging",
-           "sentences", "verdict_of"]
+           "over_http2_and_3", "sentences", "verdict_of"]
 
 CLAIMS = (*OBSERVED, *EXPLAINED)
 
@@ -43,3 +43,14 @@ def cases(number: int, data: Data | None = None) -> pd.DataFrame:
 def sentences() -> pd.DataFrame:
     """The article's sentences in its order, in our words: `paragraph`, `sentence`, `claims` (numbers that judge it)."""
     return pd.DataFrame(SENTENCES, columns=["paragraph", "sentence", "claims"])
+
+
+def over_http2_and_3(data: Data | None = None) -> pd.DataFrame:
+    """The claims on which encryption bears, index `number`: `says`, `verdict`, `over HTTP/2` and `over HTTP/3`.
+
+    `verdict`: over plain HTTP/1.1, as `judge` has it. The other two rest on the pages of both browsers with 0 to 7
+    images, and say how many cases are right of how many; "no case" where the recordings have none.
+    """
+    data = data or Data()
+    return encrypted.over(CLAIMS, data).assign(verdict=judge(data)["verdict"])[
+        ["says", "verdict", "over HTTP/2", "over HTTP/3"]]

@@ -7,6 +7,7 @@ from math import inf
 import pandas as pd
 
 from helpers import experiments
+from helpers.model import CHROMIUM, FIREFOX, RULES_2018
 
 LONG = (0, 1, 2, 4, 7)
 BROWSERS = ("firefox", "chromium")
@@ -31,11 +32,9 @@ class Habits:
     watches: bool
 
 
-# Chromium: client_socket_pool.cc and tcp_socket_posix.cc; Firefox: as recorded, and network.http.keep-alive.timeout;
-# the replay: the rules of 2018; curl: its option --keepalive-time.
-HABITS = {"chromium": Habits(unused=60, idle=300, probes_after=45, watches=False),
-          "firefox": Habits(unused=5, idle=115, probes_after=10, watches=True),
-          "replay": Habits(unused=10, idle=inf, probes_after=45, watches=True),
+# The clients of the model, with their evidence; curl: its option --keepalive-time.
+HABITS = {**{name: Habits(client.unused, client.idle, client.probes_after, client.watches)
+             for name, client in (("chromium", CHROMIUM), ("firefox", FIREFOX), ("replay", RULES_2018))},
           "curl": Habits(unused=inf, idle=inf, probes_after=60, watches=False)}
 
 

@@ -24,7 +24,7 @@ COLOURS = {
     "client": "#005B9A", "server": "#D55E00",
     "page": "#009E73", "image": "#7FC4EE", "other": "#F0E442",
     "probe": "#1A1A1A", "idle": "#BBBBBB", "quiet": "#666666", "edge": "#333333",
-    "unused": "#A01C1C", "unused row": "#FBE3E0",
+    "handshake": "#CC79A7", "unused": "#A01C1C", "unused row": "#FBE3E0",
     "long": "#3B3B6D", "short": "#C9A227", "article": "#DADADA"}
 STATE_COLOURS = {
     "SYN_SENT": "#DDDDDD", "SYN_RECEIVED": "#DDDDDD", "ESTABLISHED": "#E6ECE4", "FIN_WAIT_1": "#D6D6D6",

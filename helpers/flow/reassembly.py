@@ -9,6 +9,8 @@ from helpers.captures import FIN, SYN, Capture, in_groups
 from helpers.flow.batches import Flow
 from helpers.protocols.bytestream import ByteStream, Pieces
 
+PSH, PADDING = 0x08, 6
+
 
 def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[int, ByteStream]:
     """The `ByteStream` of each direction of `flow` that sent any payload.
@@ -19,6 +21,7 @@ def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[in
     """
     rows = np.flatnonzero(flow.valid & (flow.length > 0))
     rows = rows[in_groups(flow.direction[rows])]
+    rows = _without_padding(capture, flow, rows)
     direction, time, began = flow.direction[rows], flow.time[rows], flow.began[rows]
     seq = (flow.seq + (flow.flags & SYN > 0))[rows]
     end = seq + flow.length[rows]
@@ -34,6 +37,24 @@ def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[in
         stream = ByteStream(capture.data.data, pieces, start, stop, 1 if known else None, fins.get(name), any_wanted)
         streams[name] = stream if in_order else _in_order(stream)
     return streams
+
+
+def _without_padding(capture: Capture, flow: Flow, rows: np.ndarray) -> np.ndarray:
+    """The `rows` without those whose payload is Ethernet's padding: IP counted it, but its sender did not.
+
+    It is up to 6 zeros behind the headers of an ACK (IEEE 802.3's smallest frame), and the data that its sender sends
+    next have the same number and begin with something else.
+    """
+    seq, length, direction = flow.seq[rows], flow.length[rows], flow.direction[rows]
+    short = (length[:-1] <= PADDING) & (seq[:-1] == seq[1:]) & (direction[:-1] == direction[1:])
+    short &= (length[1:] > length[:-1]) & (flow.flags[rows[:-1]] & (SYN | FIN | PSH) == 0)
+    if not short.any():
+        return rows
+    places = np.flatnonzero(short)
+    at, size = (capture.headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
+    padded = [place for place in places.tolist() if size[place] and size[place + 1] and capture.data[at[place + 1]]
+              and not capture.data[at[place]:at[place] + size[place]].any()]
+    return np.delete(rows, padded)
 
 
 def _all_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:

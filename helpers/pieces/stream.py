@@ -24,7 +24,7 @@ def read_captures(paths: Sequence | str | PathLike, piece: int = PIECE, payload:
     `server_name`, else `<NA>`), which keeps the payload of open connections in memory. A connection is yielded once
     it was closed for `closed_for` seconds (2 MSL of RFC 9293), or silent for `idle_for`, or followed by the next one of
     its 4-tuple; what comes after begins a new one. Streams are numbered as in one piece. Memory is bounded by a piece
-    and what is open, not by the file.
+    and what is open, not by the file. IP fragments are put together where all of a packet are in one piece.
 
     Raises `CaptureError` where a file can't be opened or is no capture, ValueError where there are no paths, or
     `piece` is below one byte.

@@ -25,14 +25,14 @@ METHODS = b"""GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PROPFIN
 KNOWN_METHOD = b"|".join(METHODS)
 PART_OF_METHOD = b"|".join(sorted({name[:end] for name in METHODS for end in range(1, len(name) + 1)}))
 OTHER_METHOD = rb"[A-Z][0-9A-Z_-]{0,31}(?= (?:/|\* |[A-Za-z][0-9A-Za-z+.-]*://))"
-TARGET_AND_VERSION = rb" ([^\s]*)(?: [^\r\n]*)? HTTP/(1\.\d)[ \t]*\r?\n"
+TARGET_AND_VERSION = rb"(?: ([^\s]*)(?: [^\r\n]*)?)? HTTP/(1\.\d(?:\.\d+)*)[ \t]*\r?\n"
 REQUEST_LINE = re.compile(rb"(" + KNOWN_METHOD + rb"|" + OTHER_METHOD + rb")" + TARGET_AND_VERSION)
 SURE_REQUEST_LINE = re.compile(rb"(" + KNOWN_METHOD + rb")" + TARGET_AND_VERSION)
 REQUEST_BEGINNING = re.compile(rb"[A-Z][0-9A-Z_-]{0,31}( |$)")
 SURE_REQUEST_BEGINNING = re.compile(rb"(?:" + KNOWN_METHOD + rb") |(?:" + PART_OF_METHOD + rb")$")
 CUT_REQUEST_LINE = re.compile(
     rb"(" + KNOWN_METHOD + rb") ((?:/|\*|https?://|(?<=CONNECT ))[^\s]*)"
-    rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/(1\.\d)[ \t]*\r?))?$")
+    rb"(?: (?:|H|HT|HTT|HTTP/?|HTTP/1\.?|HTTP/1\.\d\.[.\d]*|HTTP/(1\.\d)[ \t]*\r?))?$")
 STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)[^\n]*\n")
 STATUS_BEGINNING = re.compile(rb"HTTP/1\.\d|(H|HT|HTT|HTTP/?|HTTP/1\.?)$")
 CUT_STATUS_LINE = re.compile(rb"HTTP/1\.\d (\d\d\d)( [^\n]*)?$")
@@ -106,6 +106,12 @@ def looks_like_http(data: bytes) -> bool:
     return any(pattern.match(data) for pattern in (STATUS_BEGINNING, REQUEST_LINE, SURE_REQUEST_BEGINNING))
 
 
+def greets_socks(data: bytes) -> bool:
+    """Whether `data` are a client's first words to a SOCKS proxy: version 5 (RFC 1928 section 3), or version 4."""
+    five = len(data) > 2 and data[0] == 5 and len(data) == 2 + data[1]
+    return five or (len(data) > 8 and data[0] == 4 and data[1] in (1, 2) and data[-1] == 0)
+
+
 def leaves_http(request: Message, answer: Message) -> bool:
     """Whether the connection speaks another protocol after this exchange (RFC 9110 sections 7.8 and 9.3.6)."""
     return answer.line[0] == 101 or (request.line[0] == b"CONNECT" and 200 <= answer.line[0] < 300)
@@ -113,7 +119,7 @@ def leaves_http(request: Message, answer: Message) -> bool:
 
 def shown(line: tuple) -> tuple:
     """The parts of a request's first line as texts: bytes as Latin-1, control characters as escapes such as `\\x1b`."""
-    return _shown(line) if len(line[1]) < LONGEST_KNOWN else _shown.__wrapped__(line)
+    return _shown(line) if len(line[1] or b"") < LONGEST_KNOWN else _shown.__wrapped__(line)
 
 
 @lru_cache(HEADS_KNOWN)
@@ -183,9 +189,14 @@ def _status(line: re.Match) -> tuple:
     return (int(line[1]),)
 
 
+def _request(line: re.Match) -> tuple:
+    """Method, target and version; the target is None where the line has none."""
+    return line[1], line[2] or None, line[3]
+
+
 REQUEST = Grammar(
-    REQUEST_LINE, REQUEST_BEGINNING, CUT_REQUEST_LINE, SURE_REQUEST_LINE, SURE_REQUEST_BEGINNING, re.Match.groups,
-    _request_framing, _whole_head(REQUEST_LINE, re.Match.groups, _request_framing))
+    REQUEST_LINE, REQUEST_BEGINNING, CUT_REQUEST_LINE, SURE_REQUEST_LINE, SURE_REQUEST_BEGINNING, _request,
+    _request_framing, _whole_head(REQUEST_LINE, _request, _request_framing))
 RESPONSE = Grammar(
     STATUS_LINE, STATUS_BEGINNING, CUT_STATUS_LINE, STATUS_LINE, STATUS_BEGINNING, _status,
     _response_framing, _whole_head(STATUS_LINE, _status, _response_framing))

@@ -9,6 +9,7 @@ from pathlib import Path
 from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIMES
 from helpers.testbed.experiments.costs import COSTS
 from helpers.testbed.experiments.encrypted import ENCRYPTED
+from helpers.testbed.experiments.https_close import HTTPS_CLOSE
 from helpers.testbed.experiments.lifetimes import LIFETIMES
 from helpers.testbed.experiments.pages import COUNTS, EXPERIMENTS
 from helpers.testbed.experiments.patients import PATIENTS
@@ -18,8 +19,8 @@ from helpers.testbed.witnesses.datasheet import write_datasheet
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
-    *EXPERIMENTS.values(), *ENCRYPTED, COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY, FEW_BUCKETS,
-    *PATIENTS)}
+    *EXPERIMENTS.values(), *ENCRYPTED, HTTPS_CLOSE, COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY,
+    FEW_BUCKETS, *PATIENTS)}
 INTERRUPTED = 130
 
 

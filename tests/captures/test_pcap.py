@@ -36,6 +36,15 @@ def test_pcap_variants(tmp_path, expected, magic, version, order):
             read(tmp_path, whole[:size])
 
 
+def test_a_record_header_at_the_very_end_of_the_file(tmp_path):
+    """It is a whole frame where it claims no bytes, and a frame cut short where it claims some."""
+    for claimed, frames, cut in ((0, 3, None), (1, 2, "frame 3 is cut short")):
+        capture = read(tmp_path, pcap(ETHERNET[:2]) + struct.pack("<4I", EPOCH, 0, claimed, 60))
+        assert capture.frames == frames and (capture.cut is None) is (cut is None) and (cut or "") in (capture.cut or "")
+        pieces = list(read_pieces(tmp_path / "toy", 100))
+        assert sum(piece.frames for piece in pieces) == frames and pieces[-1].cut == capture.cut
+
+
 def test_a_length_on_the_wire_below_what_was_captured(tmp_path):
     """The larger of the two counts, as in Wireshark."""
     for length in (0, 10, 54):

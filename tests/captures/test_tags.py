@@ -33,6 +33,16 @@ def test_what_tshark_unwraps_is_unwrapped(name, tmp_path):
     assert (row["src"], row["dst"]) == ("10.0.0.1", "10.0.0.2") and capture.payload(1) == INNER.load
 
 
+@pytest.mark.parametrize("field, is_length", [(1500, True), (1501, False), (1535, False), (1536, False)])
+def test_a_type_up_to_1500_is_a_length(field, is_length, tmp_path):
+    """IEEE 802.3 section 3.2.6: from 1,501 to 1,535 it is neither; tshark reads no IP there."""
+    require("tshark")
+    path = tmp_path / "length.pcap"
+    wrpcap(str(path), Ether(type=field) / Raw(bytes.fromhex("aaaa03 000000 0800")) / INNER)
+    said = subprocess.run(["tshark", "-r", path, "-Y", "tcp"], capture_output=True, text=True, check=True).stdout
+    assert len(read_capture(path).segments) == len(said.splitlines()) == is_length
+
+
 @pytest.mark.parametrize("head", [IP(flags="MF"), IPv6() / IPv6ExtHdrFragment(m=1)])
 def test_a_first_fragment_shorter_than_a_tcp_header_is_no_malformed_one(head, tmp_path):
     last = head.lastlayer()

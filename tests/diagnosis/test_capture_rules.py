@@ -210,7 +210,8 @@ def test_each_rule_is_found_by_a_test_here():
         assert f'"{name}"' in text
 
 
-FOUND = {"closers-patience": {"close-wait"}, "closers-race": {"no-reuse"}, "idle-close-quiet": {"close-wait"},
+FOUND = {"closers-patience": {"close-wait"}, "closers-race": {"no-reuse"}, "https-close": {"no-reuse"},
+         "idle-close-quiet": {"close-wait"},
          "idle-close-visit": {"close-wait"},
          **{f"timers-{seconds}": {"close-wait"} for seconds in (5, 10, 60)}}
 

@@ -380,3 +380,35 @@ def test_what_stands_far_outside_a_figure_is_cut_off():
     fig, _ = figures.figure(4)
     fig.text(1000, 0.5, "far")
     assert max(struct.unpack(">II", figures.png_of(fig)[16:24])) < 2000
+
+
+def test_page_loads_have_a_row_for_each_connection_and_a_bar_for_each_request():
+    """Over TCP and over QUIC; the connections and requests are those of the tables."""
+    loads = {"HTTPS": load("https-7-images-chromium"), "HTTP/3": load("h3-7-images-chromium")}
+    ax = figures.page_loads(loads, new(), until=0.2)
+    rows = {name: figures.load_rows(experiment, 0.2) for name, experiment in loads.items()}
+    page = loads["HTTPS"].connections.query("server.str.endswith(':443')")
+    assert [row[0] for row in rows["HTTPS"]] == page["client"].str.rsplit(":", n=1).str[1].tolist()
+    assert [text.get_text() for text in ax.get_yticklabels()] == [row[0] for of_one in rows.values() for row in of_one]
+    bars = [patch.get_gid().partition(" ")[2] for patch in ax.patches]
+    assert bars.count("TCP handshake") == 6 and bars.count("TLS or QUIC handshake") == 7
+    assert sorted(bar for bar in bars if bar.startswith("/")) == sorted(
+        row for of_one in rows.values() for *_, asked in of_one for row in asked["target"])
+    assert {text.get_text() for text in ax.texts} == set(loads)
+
+
+def test_a_load_is_ready_when_the_first_request_may_be_sent():
+    """TLS's handshake is over after TCP's and before the first request, on every connection of every recording."""
+    for name in ("long-7-images-firefox", "https-7-images-firefox", "h2-7-images-chromium", "resumption"):
+        for _, opened, established, ready, asked in figures.load_rows(load(name)):
+            assert opened <= established <= ready and (asked["requested"] >= ready).all(), name
+
+
+def test_page_bill_prints_every_total():
+    table = pd.DataFrame({"connections": [6, 1], "round trips": [12, 1], "packets": [1234, 10], "client": [1, 0],
+                          "server": [5, 0]}, ["long", "HTTP/3"])
+    axes = figures.figure(3, 9, ncols=4)[1]
+    figures.page_bill(table, axes)
+    told = [[text.get_text() for text in ax.texts] for ax in axes]
+    assert told == [["6", "1"], ["12", "1"], ["1,234", "10"], ["6", "0"]]
+    assert [bar.get_width() for bar in axes[3].patches] == [1, 0, 5, 0]

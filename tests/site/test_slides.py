@@ -93,3 +93,23 @@ def test_the_notes_are_the_speakers(open_page, deck):
     notebook = json.loads((ROOT / "notebooks" / f"{deck.stem}.ipynb").read_text(encoding="utf-8"))
     types = [cell["metadata"].get("slideshow", {}).get("slide_type") for cell in notebook["cells"]]
     assert page.locator("aside.notes").count() == types.count("notes") >= 2
+
+
+def test_the_speakers_view_shows_the_notes_and_leads_the_lecture(open_page):
+    """The letter S opens a window of its own; who goes on there goes on in the hall too."""
+    page = open_page(f"slides/{DECKS[0].name}")
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    while not page.evaluate("Reveal.getCurrentSlide().querySelector('aside.notes')"):
+        assert not page.evaluate("Reveal.isLastSlide()")
+        page.keyboard.press("ArrowRight")
+    wanted = page.evaluate("Reveal.getCurrentSlide().querySelector('aside.notes').textContent.trim()")
+    with page.expect_popup() as opened:
+        page.keyboard.press("s")
+    speaker = opened.value
+    speaker.wait_for_function("document.querySelector('.speaker-controls-notes .value').textContent.trim()")
+    assert wanted.split() == speaker.locator(".speaker-controls-notes .value").text_content().split()
+    speaker.wait_for_selector("#upcoming-slide iframe")
+    before = page.evaluate("Reveal.getSlidePastCount()")
+    speaker.keyboard.press("ArrowRight")
+    page.wait_for_function(f"Reveal.getSlidePastCount() === {before + 1}")
+    assert page.faults == []

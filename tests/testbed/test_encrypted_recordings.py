@@ -62,3 +62,18 @@ def test_secrets_are_in_the_capture_only(name):
     for file in folder.iterdir():
         assert any(mark in file.read_bytes() for mark in marks) == (file.name == "capture.pcapng")
     assert not any(folder.glob("*.keys")) and json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+
+
+def test_https_with_connection_close_leaves_no_time_wait():
+    """160 answers in four logs, 160 resets by tshark's count, and no socket in TIME_WAIT by the kernel's."""
+    experiment = load("https-close")
+    log = experiment.requests
+    assert len(log) == 160 and (log["status"] == 200).all()
+    ports = experiment.connections["server"].str.rsplit(":", n=1).str[1].value_counts()
+    assert ports.to_dict() == dict.fromkeys(("443", "444", "8443", "8444"), 40)
+    assert len({stream for stream, in tshark("https-close", "tcp.flags.reset == 1", "tcp.stream")}) == 160
+    assert set(experiment.connections["time_wait"]) == {"none"}
+    assert "TIME_WAIT" not in set(experiment.sockets["state"])
+    versions = {port: {record} for port, record in tshark(
+        "https-close", "tls.handshake.type == 2", "tcp.srcport", "tls.handshake.extensions.supported_version")}
+    assert versions == {"443": {"0x0304"}, "444": {"0x0304"}, "8443": {""}, "8444": {""}}

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from helpers.testbed.hosts import network
 from helpers.testbed.servers.certificates import NAME, Certificates
@@ -15,14 +17,19 @@ CONFIGURATION = """\
     admin off
     auto_https disable_redirects
     servers {{
-        protocols h1 h2 h3
+        protocols {protocols}
         timeouts {{
             idle {idle}s
         }}
     }}
 }}
-https://{name} {{
-    tls {certificates.chain} {certificates.key}
+{sites}
+"""
+SITE = """\
+https://{name}:{port} {{
+    tls {certificates.chain} {certificates.key} {{
+        protocols {oldest} {newest}
+    }}
     root * {root}
     file_server
     log {{
@@ -33,22 +40,27 @@ https://{name} {{
 
 
 class Caddy:
-    """Caddy on port 443 of the host `server`, which serves the folder `root`; started at once.
+    """Caddy on the host `server`, which serves the folder `root`; started at once.
 
-    `idle`: seconds after which it closes an idle connection.
+    `idle`: seconds after which it closes an idle connection. `ports`: the version of TLS on each, as nginx names it
+    (None: 1.2 or 1.3). `protocols`: of HTTP, in Caddy's words.
     """
 
-    def __init__(self, folder: Path, root: Path, idle: float, certificates: Certificates):
+    def __init__(self, folder: Path, root: Path, idle: float, certificates: Certificates,
+                 ports: Mapping[int, str | None] = MappingProxyType({443: None}),
+                 protocols: str = "h1 h2 h3"):
         self.folder = folder
         folder.mkdir()
         file = folder / "Caddyfile"
-        file.write_text(CONFIGURATION.format(
-            name=NAME, folder=folder, root=root, idle=idle, certificates=certificates))
+        sites = (SITE.format(name=NAME, port=port, folder=folder, root=root, certificates=certificates,
+                             **_versions(only)) for port, only in ports.items())
+        file.write_text(CONFIGURATION.format(idle=idle, protocols=protocols, sites="".join(sites)))
         self._process = subprocess.Popen(
             network.on("server", "caddy", "run", "--config", file), stderr=(folder / "error.log").open("w"),
             env={**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)})
         until = time.monotonic() + 10
-        while not network.run("server", "ss", "-Hunl", "sport = :443"):
+        kind = "-Hunl" if "h3" in protocols else "-Htnl"
+        while not all(network.run("server", "ss", kind, f"sport = :{port}") for port in ports):
             if self._process.poll() is not None or time.monotonic() > until:
                 raise OSError(f"Caddy doesn't start: {(folder / 'error.log').read_text().strip()[-300:]}")
             time.sleep(0.05)
@@ -61,6 +73,12 @@ class Caddy:
         """Its own account, as `Nginx.requests` gives it; it numbers neither connections nor requests."""
         lines = (self.folder / "access.log").read_text(encoding="utf-8").splitlines()
         return [_request(json.loads(line)) for line in lines]
+
+
+def _versions(only):
+    """The oldest and the newest version of TLS, in Caddy's words; `only`: in nginx's, such as `TLSv1.2`."""
+    name = only and only.lower().replace("v", "")
+    return {"oldest": name or "tls1.2", "newest": name or "tls1.3"}
 
 
 def _request(line):

@@ -43,7 +43,8 @@ idle connections.
 In `https-…`, `h2-…`, `h3-…` and `resumption` the server has a name (`www.example.test`), which the clients
 resolve, and a certificate of the testbed's own authority, which they trust. The secrets of their connections
 are in the capture itself (a Decryption Secrets Block), so Wireshark shows what was said. HTTP/3 is served by
-Caddy, whose log numbers neither connections nor requests.
+Caddy, whose log numbers neither connections nor requests. In `https-close` curl asks nginx and Caddy, each with TLS 1.3
+on one port and with TLS 1.2 on another.
 
 **What these recordings can't tell.** There was one version of Linux, no loss and a round trip of some 20 µs (in
 `lost-last-ack…`, `old-duplicate-…` and `closers-rtt.csv`, whose wire ran through a program, 40 ms, and what
