@@ -142,8 +142,8 @@ EXERCISES = {
         "a whole number", "d22bd6746e2f",
         "What did the visit at 45 s do to the two idle connections?"),
     "12.2": Exercise(
-        "a whole number of seconds", "b376be9b0b31",
-        "The FIN is not enough: what else must the file hold, and when did that cross the wire?"),
+        "a whole number of seconds", "c5f6d9d9f0c3",
+        "The ports give the roles. What must the file hold to say who closed, and when did that cross the wire?"),
     "13.1": Exercise(
         "a whole number", "9a128f2e93fa",
         "Leave out what the strict rule asks besides: acknowledgements, a FIN before, the window."),

@@ -27,10 +27,14 @@ HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "st
 
 
 class Beginning(NamedTuple):
-    """How a connection begins: its `protocol` (`tls`, `h2c`, `http/1.1`, ...), and which end `asks`, 0 or 1."""
+    """How a connection begins: its `protocol` (`tls`, `h2c`, `http/1.1`, ...), and which end `asks`, 0 or 1.
+
+    `shown`: what shows that it is this end: a `request` of HTTP, or the `hello` of TLS; None where nothing does.
+    """
 
     protocol: str | None
     asks: int
+    shown: str | None = None
 
 
 def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
@@ -38,13 +42,14 @@ def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
     for side, stream in enumerate(pair):
         for data, begins in _first_pieces(stream) if stream else ():
             if tls.looks_like_tls(data, begins):
-                return Beginning("tls", _client_of(pair, side, data))
+                asks = _client_of(pair, side, data)
+                return Beginning("tls", asks or 0, None if asks is None else "hello")
             if http2.begins(data):
-                return Beginning("h2c", side)
+                return Beginning("h2c", side, "request")
             if line := http1.REQUEST_LINE.match(data.lstrip(b"\r\n")):
-                return Beginning(f"http/{line[3].decode()}", side)
+                return Beginning(f"http/{line[3].decode()}", side, "request")
             if http1.STATUS_LINE.match(data):
-                return Beginning(f"http/{data[5:8].decode()}", side ^ 1)
+                return Beginning(f"http/{data[5:8].decode()}", side ^ 1, "request")
     return Beginning(None, 0)
 
 
@@ -62,13 +67,16 @@ def _first_pieces(stream: ByteStream) -> Iterator[tuple[bytes, bool]]:
         yield data, begins
 
 
-def _client_of(pair, side: int, data: bytes) -> int:
-    """Which end is the client of TLS: the one that says ClientHello; `data`: what the end `side` sends first."""
+def _client_of(pair, side: int, data: bytes) -> int | None:
+    """Which end is the client of TLS: the one that says ClientHello; None where neither is seen to.
+
+    `data`: what the end `side` sends first.
+    """
     if data[0] == tls.HANDSHAKE and data[tls.HEAD:tls.HEAD + 1] in (b"\1", b"\2"):
         return side if data[tls.HEAD] == tls.CLIENT_HELLO else side ^ 1
     other = pair[side ^ 1]
     first, _ = next(_first_pieces(other), (b"", True)) if other else (b"", True)
-    return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else 0
+    return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else None
 
 
 def pairs(streams: dict[int, ByteStream]) -> Iterator[tuple[int, tuple]]:
@@ -86,21 +94,24 @@ def inside(session: Session) -> str | None:
 
 
 def protocols(capture: Capture) -> pd.DataFrame:
-    """What each connection speaks, index `stream`: `protocol` and `server_name` (SNI); `<NA>` where that can't be told.
+    """What each connection speaks, index `stream`: `protocol`, `server_name` (SNI), `asks`, `shown`.
 
     `protocol`: `http/1.1`, `http/1.0`, `h2c` (HTTP/2 in the clear); what TLS agreed on (ALPN), such as `h2`, or what
-    its plaintext is, where that can be read; else `tls`.
+    its plaintext is, where that can be read; else `tls`. `asks`: which end of `end_events` is the client by what it
+    says, 0 or 1, and what shows it: a `request` of HTTP, the `hello` of TLS. `<NA>` where that can't be told.
     """
-    names, servers = {}, {}
+    rows = {}
     for stream, pair, begins in _beginnings(capture):
-        names[stream] = begins.protocol
-        if begins.protocol == "tls":
+        name, server = begins.protocol, None
+        if name == "tls":
             session = _session(pair, begins, capture)
-            names[stream] = inside(session) or "tls"
-            servers[stream] = session.hellos.client and session.hellos.client.server_name
+            name, server = inside(session) or "tls", session.hellos.client and session.hellos.client.server_name
+        rows[stream] = (name, server, begins.asks if begins.shown else None, begins.shown)
     index = pd.RangeIndex(int(capture.segments["stream"].max()) + 1 if len(capture.segments) else 0, name="stream")
-    return pd.DataFrame({name: pd.array([found.get(stream) for stream in index], "string")
-                         for name, found in (("protocol", names), ("server_name", servers))}, index)
+    columns = zip(*(rows.get(stream, (None,) * 4) for stream in index)) if len(index) else ((),) * 4
+    kinds = {"protocol": "string", "server_name": "string", "asks": "Int64", "shown": "string"}
+    return pd.DataFrame({name: pd.array(list(column), kind) for (name, kind), column in zip(kinds.items(), columns)},
+                        index)
 
 
 def handshakes(capture: Capture) -> pd.DataFrame:

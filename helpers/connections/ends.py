@@ -1,4 +1,4 @@
-"""TCP connections from segments: `connections(capture)` gives one row per connection.
+"""When each end of each connection opened and closed, from segments: `end_events(capture)`.
 
 Every rule stands beside its section of RFC 9293, and works on all connections at once. Most arrays below have an
 entry for each *direction*, that is, for what one end sent in one connection: 2n for the client of connection n, 2n +
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, FIN, RST, SYN, Capture
+from helpers.connections.repeats import COPIES, longest_silence, retransmissions, unanswered
 from helpers.flow import (
     HOSTS,
     NO_LIMIT,
@@ -20,67 +21,16 @@ from helpers.flow import (
     directions,
     first_row,
     flows,
-    handshakes,
     highest,
     last_row,
     lowest,
     of_peer,
     probes_and_resets,
-    protocols,
-    segment_flow,
     values_at,
 )
-from helpers.quic import quic_connections
 
-__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
-           "quic_connections", "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
-COPIES = 0.1          # seconds within which copies of a frame are one segment seen twice; Linux repeats none sooner
-NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")
-
-
-def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
-    """One row per TCP connection of `capture`, index `stream`.
-
-    Columns: `client`, `server` (`address:port`), `opened` (first SYN), `established` (the handshake's ACK),
-    `closed` (both FINs acknowledged, or the reset), all in seconds since the first frame; `client_bytes`,
-    `server_bytes` (payload each end sent, every byte counted once), `keepalive_probes`,
-    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`);
-    `protocol` and `server_name`: see `helpers.flow.protocols`.
-    What the capture can't decide is `<NA>`; where it lost frames (`Capture.dropped`), so is all that would rest on a
-    frame's not being there: that a connection is open, or an end closed alone, or was forgotten. `fin_timeout`: seconds
-    after which an end in FIN_WAIT_2 is forgotten.
-
-    Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
-    end's: what it sent since then doesn't acknowledge that one.
-    """
-    ends = end_events(capture)
-    client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
-    closed, ending = _ending(client, server)
-    unsure = client["unsure"] | server["unsure"]
-    time_wait = _time_wait(client, server, ending, capture, fin_timeout)
-    if capture.dropped:
-        ending = pd.Series(ending).mask(ending == "open").array
-    table = pd.DataFrame({
-        "client": client["local"], "server": server["local"],
-        "opened": client["syn"], "established": server["syn_acked"], "closed": closed,
-        "client_bytes": client["bytes"], "server_bytes": server["bytes"],
-        "keepalive_probes": _count_probes(capture, len(client)), "ending": ending,
-        "closer": pd.Series(_who(client["active"], server["active"], None)).mask(unsure).array,
-        "time_wait": time_wait, **protocols(capture)})
-    return _where_roles_are_known(table, client["host"].notna())
-
-
-def _where_roles_are_known(table: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
-    """The table, nullable, without what it says of client or server where it isn't `known` which end is which."""
-    for name in NEED_ROLES:
-        table[name] = table[name].where(known)
-    for name in ("closer", "time_wait"):
-        table[name] = table[name].mask(~known & table[name].isin(HOSTS))
-    floats = table.select_dtypes("float64").columns
-    table[floats] = table[floats].astype("Float64")
-    return table.astype(dict.fromkeys(("client_bytes", "server_bytes", "keepalive_probes"), "Int64"))
 
 
 def keepalive_probes(capture: Capture) -> pd.Series:
@@ -108,8 +58,9 @@ def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
 def end_events(capture: Capture) -> pd.DataFrame:
     """When each end of each connection opened and closed: index `stream`, `end`; times in seconds.
 
-    `reset`: when a RST ended the connection. `host`: as `end`, but missing where no SYN was captured and `end` is
-    arbitrary. `local`, `peer`: `address:port`. `sender`: a number for both, the same in each connection of a 4-tuple.
+    `reset`: when a RST ended the connection; `reset_frame`: that one; `resets`: this end sent it. `host`: as `end`, but
+    missing where no SYN was captured and `end` is arbitrary. `local`, `peer`: `address:port`. `sender`: a number for
+    both, the same in each connection of a 4-tuple.
 
     Opening: `syn` (its own first SYN, at the latest its answer), `opens` (that acknowledges none), `syn_acked`,
     `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number
@@ -120,7 +71,7 @@ def end_events(capture: Capture) -> pd.DataFrame:
     `reset_before_fin`: the RST came before its FIN was acknowledged, before the peer's FIN.
 
     Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
-    (payload).
+    (payload); `repeats`, `unanswered`: see `helpers.connections.repeats`; `silence`: `longest_silence` there.
     """
     if "end_events" not in capture.derived:
         capture.derived["end_events"], capture.derived["probe"] = _end_events(capture)
@@ -136,22 +87,32 @@ def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
         known = np.repeat(flow.known[flow.begins], 2)
         in_close_wait = _probed_in_close_wait(flow, is_probe)
         reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
+        ended = values_at(flow.time, reset)
+        over = np.fmin(ended, np.maximum(closing["fin_acked"], of_peer(closing["fin_acked"])))[::2]
         before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
                   for name in ("acked", "fin")}
         closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
         if capture.dropped:
             closing |= _told_despite_drops(flow, closing)
-        parts.append({"known": known, "reset": values_at(flow.time, reset), **_opening(flow, known), **before,
-                      **closing, **_last_words(flow), "bytes": _payload(flow)})
+        parts.append({"known": known, "reset": ended, "reset_frame": _frames(capture, flow, reset),
+                      "resets": values_at(flow.direction, reset, -1) == np.arange(flow.directions),
+                      **_opening(flow, known), **before, **closing, **_last_words(flow), "bytes": _payload(flow),
+                      "repeats": retransmissions(flow, is_probe), "unanswered": unanswered(flow),
+                      "silence": np.repeat(longest_silence(flow, over), 2)})
     events = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     return _with_addresses(capture, events), probe
+
+
+def _frames(capture: Capture, flow: Flow, rows: np.ndarray) -> np.ndarray:
+    """The frames at the positions `rows` of `flow`; missing where a position is -1."""
+    return values_at(capture.segments.index.to_numpy(), values_at(flow.row, rows, -1).astype(np.int64))
 
 
 def _with_addresses(capture: Capture, events: dict) -> pd.DataFrame:
     """The table of `events`, arrays with an entry for each end, with its host and its addresses."""
     known, (local, sockets) = events.pop("known"), _endpoints(capture)
     peer, streams = of_peer(local), len(known) // 2
-    host = _names(np.where(known, np.tile((0, 1), streams), -1), HOSTS)
+    host = names_at(np.where(known, np.tile((0, 1), streams), -1), HOSTS)
     index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
     return pd.DataFrame({"reset": events.pop("reset"), "host": host, "local": sockets.take(local),
                          "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **events}, index)
@@ -356,43 +317,6 @@ def _payload(flow: Flow) -> np.ndarray:
     return np.where(spoke, np.where(first == NO_LIMIT, 0, np.maximum(last - first, 0)), np.nan)
 
 
-def _count_probes(capture: Capture, streams: int) -> np.ndarray:
-    """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
-    headers = capture.headers
-    probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
-    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
-
-
-# How it ended, and who is left with TIME_WAIT
-
-def _ending(client: pd.DataFrame, server: pd.DataFrame) -> tuple[pd.Series, pd.api.extensions.ExtensionArray]:
-    """When each connection was closed, and by what: `fin` if both FINs were captured, and no RST before their ACKs."""
-    both_acked, reset = np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]
-    fin = client["fin"].notna() & server["fin"].notna() & ~(client["reset_before_acked"] | server["reset_before_acked"])
-    return both_acked.where(fin, reset), _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
-
-
-def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extensions.ExtensionArray, capture: Capture,
-               fin_timeout: float) -> pd.api.extensions.ExtensionArray:
-    """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`.
-
-    An active closer whose FIN was acknowledged and that got the peer's FIN, with no RST before (rule 3).
-    """
-    waits, cannot_tell = [], client["doubtful"] | ((ending == "open") & ~(client["active"] | server["active"]))
-    for end in (client, server):
-        reached = end["active"] & end["fin_acked"].notna() & end["peer_fin"].notna()
-        waits.append(reached & ~(end["reset_before_acked"] | end["reset_before_fin"]))
-        forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture.end
-        cannot_tell |= end["active"] & ~reached & (end["reset"].isna() & ~forgotten | bool(capture.dropped))
-        cannot_tell |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
-    return pd.Series(_who(*waits, "none"), client.index).mask(cannot_tell).array
-
-
-def _who(client: pd.Series, server: pd.Series, neither: str | None) -> pd.api.extensions.ExtensionArray:
-    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
-    return _names(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
-
-
-def _names(places: np.ndarray, names: tuple) -> pd.api.extensions.ExtensionArray:
+def names_at(places: np.ndarray, names: tuple) -> pd.api.extensions.ExtensionArray:
     """The names at `places`; `<NA>` for None, and where a place is -1."""
     return pd.array(names, "string").take(places, allow_fill=True)
