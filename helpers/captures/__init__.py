@@ -11,6 +11,7 @@ from helpers.captures.records import CHUNK
 from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import as_segments
 from helpers.captures.streams import in_groups
+from helpers.captures.threads import in_threads
 
 __all__ = ["ACK", "CHUNK", "FIN", "LARGEST_SCALE", "RST", "SYN", "Capture", "CaptureError", "Secrets", "as_segments",
-           "in_groups", "merge_captures", "read_capture", "read_key_log", "read_pieces", "toy_capture"]
+           "in_groups", "in_threads", "merge_captures", "read_capture", "read_key_log", "read_pieces", "toy_capture"]

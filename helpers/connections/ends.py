@@ -20,12 +20,13 @@ from helpers.flow import (
     Flow,
     directions,
     first_row,
-    flows,
     highest,
     last_row,
     lowest,
+    of_flows,
     of_peer,
     probes_and_resets,
+    spoken,
     values_at,
 )
 
@@ -80,27 +81,36 @@ def end_events(capture: Capture) -> pd.DataFrame:
 
 def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
     """The table of `end_events`; and which segments are keep-alive probes."""
-    parts, probe = [], np.empty(len(capture.segments), bool)
-    for flow in flows(capture):
-        is_probe, is_reset = probes_and_resets(flow)
-        probe[flow.row] = is_probe
-        known = np.repeat(flow.known[flow.begins], 2)
-        in_close_wait = _probed_in_close_wait(flow, is_probe)
-        reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
-        ended = values_at(flow.time, reset)
-        over = np.fmin(ended, np.maximum(closing["fin_acked"], of_peer(closing["fin_acked"])))[::2]
-        before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
-                  for name in ("acked", "fin")}
-        closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
-        if capture.dropped:
-            closing |= _told_despite_drops(flow, closing)
-        parts.append({"known": known, "reset": ended, "reset_frame": _frames(capture, flow, reset),
-                      "resets": values_at(flow.direction, reset, -1) == np.arange(flow.directions),
-                      **_opening(flow, known), **before, **closing, **_last_words(flow), "bytes": _payload(flow),
-                      "repeats": retransmissions(flow, is_probe), "unanswered": unanswered(flow),
-                      "silence": np.repeat(longest_silence(flow, over), 2)})
+    parts, probe, said = [], np.empty(len(capture.segments), bool), []
+    for (row, is_probe, part), of_flow in of_flows(lambda flow: (_events_of(capture, flow), spoken(capture, flow)),
+                                                   capture):
+        probe[row] = is_probe
+        parts.append(part)
+        said += of_flow
+    capture.derived["spoken"] = said            # `protocols` needs it, and to sort the segments once more takes time
     events = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     return _with_addresses(capture, events), probe
+
+
+def _events_of(capture: Capture, flow: Flow) -> tuple[np.ndarray, np.ndarray, dict]:
+    """The rows of `flow`, which of them are keep-alive probes, and the events of its ends."""
+    is_probe, is_reset = probes_and_resets(flow)
+    known = np.repeat(flow.known[flow.begins], 2)
+    in_close_wait = _probed_in_close_wait(flow, is_probe)
+    reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
+    ended = values_at(flow.time, reset)
+    over = np.fmin(ended, np.maximum(closing["fin_acked"], of_peer(closing["fin_acked"])))[::2]
+    before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
+              for name in ("acked", "fin")}
+    closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
+    if capture.dropped:
+        closing |= _told_despite_drops(flow, closing)
+    return flow.row, is_probe, {
+        "known": known, "reset": ended, "reset_frame": _frames(capture, flow, reset),
+        "resets": values_at(flow.direction, reset, -1) == np.arange(flow.directions),
+        **_opening(flow, known), **before, **closing, **_last_words(flow), "bytes": _payload(flow),
+        "repeats": retransmissions(flow, is_probe), "unanswered": unanswered(flow),
+        "silence": np.repeat(longest_silence(flow, over), 2)}
 
 
 def _frames(capture: Capture, flow: Flow, rows: np.ndarray) -> np.ndarray:

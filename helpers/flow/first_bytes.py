@@ -5,14 +5,15 @@ TLS is known by its records and HTTP by its first line, not by a port.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import Capture
-from helpers.flow.batches import ARRAYS, Flow, flows
-from helpers.flow.groups import first_value
+from helpers.captures import SYN, Capture
+from helpers.flow.batches import ARRAYS, Flow, of_flows
+from helpers.flow.groups import first_row, first_value
 from helpers.flow.reassembly import byte_streams
 from helpers.protocols import http1, http2, tls
 from helpers.protocols.bytestream import ByteStream, Cursor
@@ -20,6 +21,8 @@ from helpers.protocols.tls_keys import cipher_name
 from helpers.protocols.tls_session import Session, read_session
 
 EARLY = 1 << 16     # bytes of each direction: more than any handshake takes
+LINE = 128          # bytes in which a request line is looked for in all connections at once
+SHORTEST_LINE = 16  # "GET / HTTP/1.1" and its end
 SEARCHED = 16       # pieces of a direction whose beginning was not captured
 HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "string", "offered": "string",
                      "chosen": "string", "resumed": "boolean", "early_data": "boolean", "round_trips": "Int64",
@@ -100,18 +103,27 @@ def protocols(capture: Capture) -> pd.DataFrame:
     its plaintext is, where that can be read; else `tls`. `asks`: which end of `end_events` is the client by what it
     says, 0 or 1, and what shows it: a `request` of HTTP, the `hello` of TLS. `<NA>` where that can't be told.
     """
-    rows = {}
-    for stream, pair, begins in _beginnings(capture):
+    kinds = {"protocol": "string", "server_name": "string", "asks": "Int64", "shown": "string"}
+    index = pd.RangeIndex(int(capture.segments["stream"].max()) + 1 if len(capture.segments) else 0, name="stream")
+    table = np.full((len(kinds), len(index)), None, object)
+    if "spoken" not in capture.derived:
+        capture.derived["spoken"] = [row for rows in of_flows(partial(spoken, capture), capture) for row in rows]
+    for streams, values in capture.derived["spoken"]:
+        for column, value in zip(table, values):
+            column[streams] = value
+    return pd.DataFrame({name: pd.array(column, kind) for (name, kind), column in zip(kinds.items(), table)}, index)
+
+
+def spoken(capture: Capture, flow: Flow) -> list[tuple]:
+    """What the connections of `flow` speak: (stream, or an array of streams, their columns in `protocols`)."""
+    rows = []
+    for streams, pair, begins in _beginnings_of(capture, flow):
         name, server = begins.protocol, None
         if name == "tls":
             session = _session(pair, begins, capture)
             name, server = inside(session) or "tls", session.hellos.client and session.hellos.client.server_name
-        rows[stream] = (name, server, begins.asks if begins.shown else None, begins.shown)
-    index = pd.RangeIndex(int(capture.segments["stream"].max()) + 1 if len(capture.segments) else 0, name="stream")
-    columns = zip(*(rows.get(stream, (None,) * 4) for stream in index)) if len(index) else ((),) * 4
-    kinds = {"protocol": "string", "server_name": "string", "asks": "Int64", "shown": "string"}
-    return pd.DataFrame({name: pd.array(list(column), kind) for (name, kind), column in zip(kinds.items(), columns)},
-                        index)
+        rows.append((streams, (name, server, begins.asks if begins.shown else None, begins.shown)))
+    return rows
 
 
 def handshakes(capture: Capture) -> pd.DataFrame:
@@ -147,14 +159,52 @@ def _session(pair: tuple, begins: Beginning, capture: Capture) -> Session:
     return read_session(pair[begins.asks], pair[begins.asks ^ 1], capture.secrets)
 
 
-def _beginnings(capture: Capture) -> Iterator[tuple[int, tuple, Beginning]]:
-    """Yield the stream of each connection with payload that says something, its first bytes, and how it begins."""
-    for flow in flows(capture):
-        early = _early(flow, capture)
-        if len(early.row):
-            for connection, pair in pairs(byte_streams(capture, early, http1.may_begin_request)):
-                if (begins := beginning(pair)).protocol:
-                    yield flow.first + connection, pair, begins
+def _beginnings(capture: Capture) -> Iterator[tuple]:
+    """Yield (stream, what its two ends sent first, how it begins) of each connection whose payload says something.
+
+    Where it begins with a line of HTTP/1.x: (array of such streams, None, how all of these begin).
+    """
+    for found in of_flows(partial(_beginnings_of, capture), capture):
+        yield from found
+
+
+def _beginnings_of(capture: Capture, flow: Flow) -> list[tuple]:
+    """What `_beginnings` yields of `flow`."""
+    early = _early(flow, capture)
+    if not len(early.row):
+        return []
+    found, others = [], np.ones(flow.directions // 2, bool)
+    for connections, begins in _first_lines(capture, early):
+        found.append((flow.first + connections, None, begins))
+        others[connections] = False
+    rows = np.flatnonzero(others[early.stream])
+    streams = byte_streams(capture, _rows_of(early, rows), http1.may_begin_request) if len(rows) else {}
+    slow = ((flow.first + connection, pair, beginning(pair)) for connection, pair in pairs(streams))
+    return found + [one for one in slow if one[2].protocol]
+
+
+def _first_lines(capture: Capture, flow: Flow) -> Iterator[tuple[np.ndarray, Beginning]]:
+    """Yield connections whose first end begins with the same request line, all in its first segment, and how they do.
+
+    Most connections of a capture begin with one of a few lines. Each of those is read once, as `beginning` reads it.
+    """
+    row = first_row(flow.direction, flow.valid & (flow.length > 0), flow.directions)[::2]
+    connections = np.flatnonzero(row >= 0)
+    row = row[connections]
+    at, size = (capture.headers[name][flow.row[row]] for name in ("payload_at", "payload_captured"))
+    whole = flow.began[row] & (flow.seq[row] == 1) & (flow.flags[row] & SYN == 0) & (size >= SHORTEST_LINE)
+    connections, at, size = connections[whole], at[whole], size[whole]
+    places = np.minimum(at[:, None] + np.arange(LINE), len(capture.data) - 1)
+    texts = np.where(np.arange(LINE) < size[:, None], capture.data[places], np.uint8(0))
+    distinct, which = np.unique(texts.view(f"V{LINE}").ravel(), return_inverse=True)
+    for number, text in enumerate(distinct.tolist()):
+        line = http1.REQUEST_LINE.fullmatch(text[:text.find(b"\n") + 1])
+        if line:
+            yield connections[which == number], Beginning(f"http/{line[3].decode()}", 0, "request")
+
+
+def _rows_of(flow: Flow, rows: np.ndarray) -> Flow:
+    return replace(flow, **{name: getattr(flow, name)[rows] for name in ARRAYS})
 
 
 def _early(flow: Flow, capture: Capture) -> Flow:
@@ -165,4 +215,4 @@ def _early(flow: Flow, capture: Capture) -> Flow:
     else:
         first = np.where(flow.began, 0, first_value(flow.seq, flow.direction, data, flow.directions)[flow.direction])
         rows = np.flatnonzero(data & (flow.seq < first + EARLY))
-    return replace(flow, **{name: getattr(flow, name)[rows] for name in ARRAYS})
+    return _rows_of(flow, rows)

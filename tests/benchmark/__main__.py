@@ -35,7 +35,9 @@ HTTP2_FIELDS = ("http2.streamid", "http2.headers.method", "http2.headers.path", 
 OURS = {
     "segments": "read_capture(path)",
     "connections": "capture = read_capture(path); connections(capture); count(states(capture), 'TIME_WAIT')",
-    "exchanges": "exchanges(read_capture(path))"}
+    "exchanges": "exchanges(read_capture(path))",
+    "one thread": "capture = read_capture(path, threads=1); connections(capture)",
+    "two threads": "capture = read_capture(path, threads=2); connections(capture)"}
 IMPORTS = """
 import sys, time
 from helpers.captures import read_capture
@@ -229,6 +231,14 @@ def compare(line, repeat):
     return statistics.median(peer) / statistics.median(own), own, peer
 
 
+def threads(path, repeat):
+    """Print what one thread and two take, file → connections, all runs in turn: medians, and the fastest runs."""
+    one, two = zip(*((ours("one thread", path)[0], ours("two threads", path)[0]) for _ in range(repeat)))
+    print(f"\nfile → connections: {_spread(one)} on one thread, {_spread(two)} on two, "
+          f"{statistics.median(one) / statistics.median(two):.2f} times as fast (bar 1.6); of the fastest runs "
+          f"{min(one) / min(two):.2f} times", flush=True)
+
+
 def growth(folder, frames, repeat):
     """Of the same frames in 8, 4 and 2 files and in one: seconds of all, file → connections, and peak memory over a file's size.
 
@@ -264,6 +274,7 @@ def main(arguments=None):
     for line in lines(folder, frames):
         ratio, own, peer = compare(line, options.repeat)
         print(f"| {line.work} | {line.against} | {_spread(own)} | {_spread(peer)} | {ratio:.1f} | {line.bar} |", flush=True)
+    threads(folder / "headers.pcapng", 2 * options.repeat + 1)
     print("\n| the same frames in | file → connections, all | against one file | peak memory / file (bar 2.5) |\n|---|---|---|---|")
     rows = growth(folder, frames, 2 * options.repeat + 1)
     for parts, took, memory in rows:
