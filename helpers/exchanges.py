@@ -4,8 +4,8 @@ The bytes are put in order (`helpers.flow`), messages are cut as RFC 9112 sectio
 (`helpers.protocols.http1`), and answers are paired with requests here: first in, first out, as its section 9.3
 demands of every connection.
 
-To import this tells pandas to have notebooks typeset no table: what stands between dollar signs in a target is no
-mathematics.
+Importing this module switches off MathJax in pandas' tables: notebooks would show a target with two dollar signs as a
+formula.
 """
 
 import gc
@@ -121,7 +121,7 @@ def _row_of_http2(stream: int, exchange: http2.Exchange) -> tuple:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from searching the many small objects made here: none of them is part of a cycle."""
+    """Switch the garbage collector off for a while: the many small objects made here are in no cycle."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -134,7 +134,7 @@ def _no_garbage_collection() -> Iterator[None]:
 def _rows(streams: dict[int, ByteStream], first: int) -> Iterator[tuple]:
     """Yield the row of each request with its answer, if one was captured; `first`: the number of the first connection.
 
-    After an answer that turns to another protocol, neither direction is HTTP.
+    Behind an answer that changes to another protocol, neither direction is HTTP.
     """
     found, ends = {}, {}
     for asking, stream in streams.items():
@@ -219,7 +219,7 @@ class _AfterGap:
     response answers no request that it doesn't acknowledge.
 
     `read`: the responses were read up to this sequence number. `since`: a request that acknowledges more than this
-    settles what is in doubt; None where nothing is. `settled`: the last request of which it was said.
+    settles what is in doubt; None where nothing is in doubt. `settled`: the last request that was settled so.
     """
 
     def __init__(self, requests: list[Message], read: int | None):
@@ -231,7 +231,7 @@ class _AfterGap:
 
     @cached_property
     def acks(self) -> list:
-        """What each request, or one before it, had acknowledged."""
+        """The highest acknowledgment of each request and those before it."""
         return list(accumulate((request.ack for request in self.requests), max))
 
     @cached_property

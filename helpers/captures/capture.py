@@ -24,7 +24,7 @@ from helpers.captures.segments import (
 )
 from helpers.captures.threads import in_threads
 
-GONE = 0    # in place of the number of a frame whose row counts no more
+GONE = 0    # the frame number of a row that is removed
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Capture:
     `dropped`: how many frames more the capturing system saw and lost, as the statistics of all interfaces in a pcapng
     file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
     `secrets`: of its TLS connections, those that the file or a key log holds; never shown.
-    `threads`: how many threads made it, and make its tables.
+    `threads`: how many threads its tables are made in.
 
     `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`,
     `dst`, `dport`, `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
@@ -71,7 +71,7 @@ class Capture:
     threads: int = field(default=1, repr=False, kw_only=True)
 
     def without_secrets(self) -> "Capture":
-        """The same frames, as somebody reads them who has no keys."""
+        """The same capture without its secrets: what a reader without keys sees."""
         return replace(self, secrets=Secrets(), derived={})
 
     def payload(self, frame: int) -> bytes:
@@ -106,11 +106,6 @@ class Capture:
             raise IndexError(f"frame {frame}: {self.path} has frames 1 to {self.frames}")
         at, size = self.headers["frame_at"][frame - 1], self.headers["frame_captured"][frame - 1]
         return self.data[at:at + size].tobytes()
-
-    # The names before these were public, until all modules use the new ones
-    _data = property(lambda self: self.data)
-    _headers = property(lambda self: self.headers)
-    _derived = property(lambda self: self.derived)
 
 
 def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Progress, damage: str | None = None,
@@ -155,10 +150,10 @@ def _numbered(chunks: Iterable[dict]) -> Iterator[tuple[dict, int]]:
 
 def _defragment(data: np.ndarray, fragments: list, time_ns: np.ndarray, columns: Columns, udp: Columns, addresses: list,
                 skipped: Counter) -> np.ndarray:
-    """`data`, and behind it the packets that were put together from `fragments`; what they carry goes into the tables.
+    """`data`, and behind it the packets reassembled from `fragments`; their segments and datagrams go into the tables.
 
-    `fragments`: arrays of `fragments.FRAGMENT`, each with the columns of its frames. What the fragments counted for,
-    each alone, is taken back.
+    `fragments`: arrays of `fragments.FRAGMENT`, each with the columns of its frames. Rows and counts that stood for
+    single fragments are removed.
     """
     noted = np.concatenate([rows for rows, _ in fragments])
     together = put_together(data, noted, time_ns[noted["number"] - 1])

@@ -46,11 +46,12 @@ def keepalive_probes(capture: Capture) -> pd.Series:
 
 
 def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
-    """When each end in FIN_WAIT_2 is forgotten if no FIN comes.
+    """When the kernel drops each end that is in FIN_WAIT_2 and gets no FIN, in seconds; `ends`: see `end_events`.
 
-    Missing where it sent something after that time; and where a FIN had come that it may have answered: one that was
-    captured, and not sent again, or one that the capture lost. `ends`: as `end_events` gives them.
-    Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is forgotten, not one that still lives.
+    Missing where that did not happen: the end sent something later; or a FIN may have reached it before (one that was
+    captured and not sent again, or one that the capture lost).
+    Source: Linux `tcp_fin_timeout`. It is about ends that their program has closed. While a program keeps its socket,
+    and has shut down sending only, the kernel keeps it too.
     """
     forgotten = ends["fin_acked"] + fin_timeout
     return forgotten.where(~((ends["last"] > forgotten + TIMER_SLACK) | (ends["heard_fin"] <= forgotten)))
@@ -59,20 +60,22 @@ def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
 def end_events(capture: Capture) -> pd.DataFrame:
     """When each end of each connection opened and closed: index `stream`, `end`; times in seconds.
 
-    `reset`: when a RST ended the connection; `reset_frame`: that one; `resets`: this end sent it. `host`: as `end`, but
-    missing where no SYN was captured and `end` is arbitrary. `local`, `peer`: `address:port`. `sender`: a number for
-    both, the same in each connection of a 4-tuple.
+    `reset`: when a RST ended the connection; `reset_frame`: that RST; `resets`: this end sent it. `host`: as `end`, but
+    missing where no SYN was captured: then `end` is arbitrary. `local`, `peer`: `address:port`. `sender`: a number for
+    the two together, the same in all connections of one 4-tuple.
 
-    Opening: `syn` (its own first SYN, at the latest its answer), `opens` (that acknowledges none), `syn_acked`,
-    `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number
-    after it), `fin_acked`, `peer_fin` (when the other end's arrived), `heard_fin` (when it may have, unacknowledged
-    in the capture: it was not sent again; -inf where frames were dropped); `active` (it is an active closer), `alone`
-    (its FIN is the only one), `unsure` (whether it alone was active can't be told, since a FIN was not captured, or
-    its first copy), `doubtful` (closing may have begun before the capture, or was lost by it). `reset_before_acked`,
-    `reset_before_fin`: the RST came before its FIN was acknowledged, before the peer's FIN.
+    Opening: `syn` (its first SYN; not later than the answer to it), `opens` (its SYN acknowledges none), `syn_acked`,
+    `peer_syn` (when the peer's SYN arrived).
 
-    Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
-    (payload); `repeats`, `unanswered`: see `helpers.connections.repeats`; `silence`: `longest_silence` there.
+    Closing: `fin` (its first FIN), `fin_next` (raw sequence number behind it), `fin_acked`, `peer_fin` (when the peer's
+    FIN arrived); `heard_fin` (when the peer's FIN may have arrived, though no captured segment acknowledges it: it was
+    sent only once; -inf where the capture lost frames). `active`: it is an active closer. `alone`: its FIN is the only
+    one in the capture. `unsure`: a FIN, or its first copy, was not captured, so nobody can tell whether this end alone
+    closed first. `doubtful`: an end may have closed before the capture began, or in frames that it lost.
+    `reset_before_acked`, `reset_before_fin`: the RST came before its FIN was acknowledged; before the peer's FIN.
+
+    Other: `last` (last segment it sent), `first_heard`, `last_heard` (first and last segment that it sent with an ACK
+    or a RST), `bytes` (payload); `repeats`, `unanswered`, `silence`: see `helpers.connections.repeats`.
     """
     if "end_events" not in capture.derived:
         capture.derived["end_events"], capture.derived["probe"] = _end_events(capture)
@@ -104,7 +107,7 @@ def _events_of(capture: Capture, flow: Flow) -> tuple[np.ndarray, np.ndarray, di
               for name in ("acked", "fin")}
     closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
     if capture.dropped:
-        closing |= _told_despite_drops(flow, closing)
+        closing |= _known_despite_drops(flow, closing)
     return flow.row, is_probe, {
         "known": known, "reset": ended, "reset_frame": _frames(capture, flow, reset),
         "resets": values_at(flow.direction, reset, -1) == np.arange(flow.directions),
@@ -203,16 +206,16 @@ def _closing(flow: Flow, in_close_wait: np.ndarray) -> dict:
 
 
 def _not_repeated(flow: Flow, is_fin: np.ndarray) -> np.ndarray:
-    """By direction, the time of its FIN where it was sent once only, as one that arrived; else missing."""
+    """By direction, the time of its FIN where it was sent only once, so that it may have arrived; else missing."""
     first, last = (values_at(flow.time, row(flow.direction, is_fin, flow.directions)) for row in (first_row, last_row))
     return np.where(last - first <= COPIES, first, np.nan)
 
 
 def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By direction, the lowest acknowledgment in what was sent from the FIN on, which ends at `end`.
+    """By direction, the lowest acknowledgment among the FIN and all that was sent after it; `end`: its number + 1.
 
-    That is the FIN, and what stands at the number behind it: no data does, even where some reach beyond a FIN.
-    And whether that begins with something else: then the first copy of the FIN was not captured.
+    Sent after it: segments without data at the number `end` or above. Second result: whether one of those stands in
+    the file before any FIN of this direction; then the first copy of the FIN was not captured.
     """
     behind = flow.has_ack & (flow.length == 0) & (flow.seq >= end[flow.direction])
     rows = np.flatnonzero(flow.valid & (is_fin | behind))
@@ -221,11 +224,11 @@ def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[n
 
 
 def _peer_fin_not_captured(flow: Flow, acked: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By direction, of those whose FIN is `alone` in the capture: the lowest number at which the peer's FIN may end.
+    """By direction whose FIN is `alone` in the capture: the lowest number at which the peer's FIN may end.
 
-    It is behind all that the peer was seen to send, and if acknowledgments rose after the FIN, where the lowest was
-    `acked`, behind that. And whether something of the peer's was missed: it was never seen to send, or not all that
-    was acknowledged.
+    It lies behind all that the peer was seen to send. Where this end's acknowledgments rose after its FIN (`acked`: the
+    lowest of them), no limit is known. Second result: whether the capture missed something of the peer: all of it, or
+    something that this end acknowledged.
     """
     rows = np.flatnonzero((alone | of_peer(alone))[flow.direction] & flow.valid)
     sent = rows[(flow.length[rows] > 0) | (flow.flags[rows] & SYN > 0)]
@@ -250,11 +253,11 @@ def _probed_in_close_wait(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     return in_close_wait
 
 
-def _told_despite_drops(flow: Flow, closing: dict) -> dict:
-    """What changes in `closing` where the capture lost frames: a FIN that is not in it may have been among them.
+def _known_despite_drops(flow: Flow, closing: dict) -> dict:
+    """What changes in `closing` where the capture lost frames: a missing FIN may have been among them.
 
-    A FIN alone was the first, and the peer went on to CLOSE_WAIT, only where the peer acknowledged it with an empty
-    segment at a number not beyond what it was seen to send: behind a FIN of its own that would be one further.
+    Then a FIN that is alone was the first only where the peer shows that it had sent none: it acknowledged the FIN with
+    an empty segment whose number is not beyond what it was seen to send. Behind a FIN of its own it would be.
     """
     sent = flow.valid & ((flow.length > 0) | (flow.flags & SYN > 0))
     reach = highest(flow.seq_end, flow.direction, sent, flow.directions)
@@ -269,10 +272,9 @@ def _told_despite_drops(flow: Flow, closing: dict) -> dict:
 
 
 def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
-    """By direction, whether the capture shows that neither end had closed when it began.
+    """By direction, whether the capture shows that neither end had closed before it began.
 
-    Both sent data, a SYN or a FIN in it; or one was in CLOSE_WAIT, so it had not closed, and the other's FIN was
-    captured.
+    It does where both sent data, a SYN or a FIN; or where one was in CLOSE_WAIT and the other's FIN was captured.
     """
     sent = flow.valid & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
     sends = first_row(flow.direction, sent, flow.directions) >= 0
@@ -282,9 +284,9 @@ def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
 # Resets: RFC 9293 sections 3.5.2 and 3.5.3
 
 def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
-    """By connection, the row of the first RST that its receiver accepts, and after which no SYN tries again, or -1.
+    """By connection, the row of the first RST that its receiver accepts and that no new SYN follows; -1: none.
 
-    A SYN captured late, behind what follows it by number, is no new try.
+    A SYN that stands in the file behind what it opened is no new one.
     """
     streams, rows = flow.directions // 2, np.flatnonzero(accepted)
     follows = first_row(flow.direction, flow.valid & (flow.flags & SYN == 0) & (flow.seq >= 1), flow.directions)
@@ -298,7 +300,7 @@ def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
 def _comes_before(flow: Flow, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether each row of `one` is earlier than that of `other`; of equal times the order in the file decides.
 
-    What is not there (-1) comes after all that is.
+    A missing row (-1) is later than all others.
     """
     times = [np.where(row < 0, np.inf, values_at(flow.time, row)) for row in (one, other)]
     return (times[0] < times[1]) | (times[0] == times[1]) & (one >= 0) & (one < other)
@@ -307,7 +309,7 @@ def _comes_before(flow: Flow, one: np.ndarray, other: np.ndarray) -> np.ndarray:
 # What each end sent
 
 def _last_words(flow: Flow) -> dict:
-    """By direction, the last valid segment; the earliest and the latest segment with an ACK or a RST."""
+    """By direction, when it sent its last valid segment, and its first and last segment with an ACK or a RST."""
     rows = np.flatnonzero(flow.flags & (ACK | RST))
     first, last = np.full(flow.directions, np.inf), np.full(flow.directions, -np.inf)
     np.minimum.at(first, flow.direction[rows], flow.time[rows])

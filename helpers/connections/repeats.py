@@ -1,4 +1,4 @@
-"""What was sent again, what was never answered, and how long nobody spoke: from one batch of segments.
+"""Retransmissions, segments that were never answered, and silences: from one batch of segments.
 
 Arrays have an entry for each direction, as in `helpers.connections.ends`.
 """
@@ -12,10 +12,10 @@ COPIES = 0.1          # seconds within which copies of a frame are one segment s
 
 
 def retransmissions(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
-    """By direction, how many segments with data, SYN or FIN repeat a number that the capture has of their sender.
+    """By direction, how many segments with data, SYN or FIN hold a sequence number that it had sent before.
 
-    What only fills a gap may have come late, or be sent again for one that the capture never saw: it does not count.
-    Nor do keep-alive probes. Source: RFC 9293 section 3.8.1.
+    A segment that only fills a gap does not count: it may have come late, or repeat one that was not captured. Nor do
+    keep-alive probes. Source: RFC 9293 section 3.8.1.
     """
     rows = np.flatnonzero(flow.valid & (flow.seq_end > flow.seq) & ~is_probe)
     counts = np.zeros(flow.directions, np.int64)
@@ -32,7 +32,7 @@ def retransmissions(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
 
 
 def _repeats(segments: zip) -> int:
-    """How many of the `segments` (first number, number behind the last) have a number that one before them had."""
+    """How many of `segments` (first number, number behind the last one) hold a number that an earlier one holds."""
     number, top, gaps = 0, None, []
     for begin, end in segments:
         if top is None or begin >= top:
@@ -48,11 +48,11 @@ def _repeats(segments: zip) -> int:
 
 
 def unanswered(flow: Flow) -> np.ndarray:
-    """By direction, whether the last that it sent, a SYN or data, was a repetition, and nothing came back.
+    """By direction, whether its last SYN or data was sent several times, and nothing came back until the end.
 
-    Nothing: no segment of the peer since the first time, in the file or acknowledged by this end. A peer that was never
-    seen to send may stand where the capture did not hear it: then a SYN alone counts. Nor does a single byte, which
-    may be a probe. Copies of a frame, within `COPIES` seconds, are one.
+    Nothing came back: since the first time the file has no segment of the peer, and this end acknowledges nothing new.
+    Where the peer was never seen to send, the capture may hear one direction only: then only a SYN counts. A single
+    byte does not count, as it may be a probe. Frames within `COPIES` seconds are copies of one.
     """
     sends = np.flatnonzero(flow.valid & ((flow.length > 0) | (flow.flags & SYN > 0)))
     most = highest(flow.seq_end, flow.direction, sends, flow.directions)[flow.direction[sends]]

@@ -13,17 +13,18 @@ EPHEMERAL = 32768       # from here on ports are given to clients
 RESERVED = 512          # from here to 1023 programs with privileges take ports for clients too
 FTP_DATA = 20           # an FTP server opens connections from this port (RFC 959 section 3.2)
 KNOWN = (587, 636, 853, 989, 990, 993, 995, 3128, 3306, 5432, 5672, 6379, 8000, 8080, 8443, 9200)
-MANY = 3                # so many peers of one port: two may be one client's port that was used again elsewhere
+MANY = 3                # peers that make a port a shared one; two may be one client's port, used towards two servers
 EVIDENCE = ("syn", "request", "hello", "shared port", "known port")
 
 
 def roles(ends: pd.DataFrame, spoken: pd.DataFrame, whole: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """By connection: which of its ends, 0 or 1, is the client, and what shows it: a place in `EVIDENCE`.
+    """By connection: which of its ends, 0 or 1, is the client, and what shows it (a place in `EVIDENCE`).
 
-    Both are -1 where nothing does, or where the ports say different things. In order: the `syn`; a `request` of HTTP,
-    a `hello` of TLS; a `shared port`: three peers or more use it from ports for clients, or it is a server's in another
-    connection of the capture; a `known port` of a service, against one for clients. `ends`: see `end_events`; `spoken`:
-    see `helpers.flow.protocols`. `whole`: whether all connections of the capture are there; else no port is shared.
+    Both are -1 where nothing shows it, or where two signs disagree. The evidence, the strongest first: the `syn`; a
+    `request` of HTTP, or a `hello` of TLS; a `shared port`, which at least three peers use from ports for clients, or
+    which is a server's in another connection of the capture; a `known port` of a service, where the other port is one
+    for clients. `ends`: see `end_events`; `spoken`: see `helpers.flow.protocols`. `whole`: whether these are all
+    connections of the capture; if not, `shared port` is not used.
     """
     client = np.where(ends["host"].iloc[::2].notna(), 0, -1)
     evidence = np.where(client < 0, -1, 0)
@@ -52,16 +53,16 @@ def _ports(ends: pd.DataFrame) -> np.ndarray:
 
 
 def _known(ports: np.ndarray) -> np.ndarray:
-    """Which end is the client if the other one's port is a service's, and its own one for clients; else -1."""
+    """Which end is the client because its port is one for clients and the other one a service's; else -1."""
     service = (ports < RESERVED) & (ports != FTP_DATA) | np.isin(ports, KNOWN)
     client = ports >= EPHEMERAL
     return np.select([client[:, 0] & service[:, 1], client[:, 1] & service[:, 0]], [0, 1], -1)
 
 
 def _shared(ends: pd.DataFrame, client: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Of the connections `unknown`, which end is the client since the other one's port is shared by many; else -1.
+    """Of the connections `unknown`: which end is the client because many peers share the other's port; else -1.
 
-    `client`: what is known of all connections. An endpoint that is a client's in one connection is nowhere a server's.
+    `client`: what is known so far of all connections. An endpoint that was a client once is never taken for a server.
     """
     local = pd.factorize(ends["local"])[0].reshape(-1, 2)
     ports, size = _ports(ends), int(local.max()) + 1

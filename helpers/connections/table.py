@@ -19,22 +19,25 @@ IN_PIECES = ("retransmissions", "client_retransmissions", "server_retransmission
 def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
     """One row per TCP connection of `capture`, index `stream`.
 
-    `client`, `server` (`address:port`), `roles`: what shows which is which (`syn`, `request`, `hello` of TLS,
-    `shared port`, `known port`: see `helpers.connections.roles`). All columns that name an end tell it in these roles.
-    `opened` (first SYN), `established` (the handshake's ACK), `closed` (both FINs acknowledged, or the reset): seconds
-    since the first frame; `client_bytes`, `server_bytes` (payload each end sent, every byte counted once). Both need
-    the SYN. `retransmissions` (of both ends), `client_retransmissions`, `server_retransmissions`: see
-    `helpers.connections.repeats`; a frame that was captured twice counts. `longest_silence`: the longest time between
-    two segments, in seconds, up to the end. `keepalive_probes`.
-    `ending`: `fin`; `reset`; `refused` (a RST answers the SYN); `unanswered` (a SYN or data repeated, and nothing came
-    back before the capture ended); `open`. `closer`, `time_wait` (`client`, `server`, `both`; `time_wait` also `none`),
-    `reset_by` (in whose name the RST came that ended it). `protocol`, `server_name`: see `helpers.flow.protocols`.
-    What the capture can't decide is `<NA>`; where it lost frames (`Capture.dropped`), so is all that would rest on a
-    frame's not being there: that a connection is open, or an end closed alone, or was forgotten. `fin_timeout`: seconds
-    after which an end in FIN_WAIT_2 is forgotten.
+    - `client`, `server`: `address:port`; `roles`: what shows which end is the client (`syn`, `request`, `hello` of TLS,
+      `shared port`, `known port`: see `helpers.connections.roles`).
+    - `opened` (first SYN), `established` (the handshake's ACK), `closed` (both FINs acknowledged, or the RST): seconds
+      since the first frame.
+    - `client_bytes`, `server_bytes`: payload that each end sent, every byte counted once (needs the SYN).
+    - `retransmissions`, `client_retransmissions`, `server_retransmissions`: segments sent again (see
+      `helpers.connections.repeats`); a frame that was captured twice counts too. `longest_silence`: the longest time
+      between two segments before the connection ended, in seconds. `keepalive_probes`: how many.
+    - `ending`: `fin`; `reset`; `refused` (a RST answers the SYN); `unanswered` (a SYN or data were repeated, and
+      nothing came back before the capture ended); `open`.
+    - `closer`: the end that closed first, `client`, `server` or `both`. `time_wait`: the end that reached TIME_WAIT, or
+      `none`. `reset_by`: the end whose address sent the RST (a box on the way may send it in its name).
+    - `protocol`, `server_name`: see `helpers.flow.protocols`.
 
-    Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
-    end's: what it sent since then doesn't acknowledge that one.
+    What the capture can't decide is `<NA>`. Where it lost frames (`Capture.dropped`), nothing is concluded from a frame
+    that is missing. `fin_timeout`: seconds after which the kernel drops an end in FIN_WAIT_2.
+
+    Source: RFC 9293 sections 3.5 and 3.6. An active closer sent its FIN before it had got the other end's: what it sent
+    from then on doesn't acknowledge that FIN at first.
     """
     ends, spoken, in_pieces = end_events(capture), protocols(capture), "weight" in capture.headers
     first, evidence = roles(ends, spoken, not in_pieces)
@@ -46,7 +49,7 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
 
 
 def _columns(capture: Capture, client: pd.DataFrame, server: pd.DataFrame, fin_timeout: float) -> pd.DataFrame:
-    """What is told of each connection, given what is known of its `client` and of its `server`."""
+    """The columns of `connections` but the protocol, from the events of each `client` and each `server`."""
     (closed, ending), unsure = _ending(client, server), client["unsure"] | server["unsure"]
     reset_by = pd.Series(_who(client["resets"], server["resets"], None), client.index)
     return pd.DataFrame({
@@ -63,9 +66,10 @@ def _columns(capture: Capture, client: pd.DataFrame, server: pd.DataFrame, fin_t
 
 
 def _where_roles_are_known(table: pd.DataFrame, known: pd.Series, syn: pd.Series, in_pieces: bool) -> pd.DataFrame:
-    """The table, nullable, without what it says of client or server where it isn't `known` which end is which.
+    """The table in nullable types, with `<NA>` for what can't be known of a connection.
 
-    Nor what needs a captured `syn`; nor, of a capture read in pieces, what needs segments that were left out.
+    That is: what is about client or server where the roles are not `known`; what needs the SYN where there is no
+    `syn`; and, of a capture read in pieces, what needs segments that were left out.
     """
     whole = pd.Series(not in_pieces, table.index)
     for names, there in ((NEED_ROLES, known), (NEED_SYN, syn), (IN_PIECES, whole)):

@@ -17,7 +17,7 @@ from helpers.flow import segment_flow
 
 
 class Limits(NamedTuple):
-    """From where on a rule speaks, and why then."""
+    """The thresholds of the rules, each with its reason."""
 
     close_wait: float = 1.0      # seconds; a program that closes after the peer's FIN does so within milliseconds
     wait: float = 1.0            # seconds to the first byte of an answer; what people notice (Nielsen 1993)

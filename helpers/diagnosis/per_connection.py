@@ -114,7 +114,7 @@ def _acknowledged(flow):
 
 
 def _unanswered(flow, streams):
-    """The data that an end sent again and again while nothing came from its peer, who never acknowledged them either.
+    """The data that an end sent again and again, while its peer sent nothing and never acknowledged them.
 
     `repeating`: which end; `repeated`: how often after the first time; `repeated_for`: seconds from the first to the
     last of them; `silent_since`: when it first sent them; `idle`: how long nothing had been sent before; `heard`: how

@@ -26,8 +26,8 @@ class Flow:
     counted from the initial number of their direction if its SYN or SYN-ACK was captured (`began`), or else from the
     first number that was seen; `seq_end`: the next number after the segment. `has_ack`: ACK and no RST. `edge`: the
     highest number that the receiver ever allowed (its ACK and window). `valid`: no RST, inside that window and not
-    before the sender's SYN, unless that was captured late: numbers that follow it, and the peer's, say so; other
-    segments are old duplicates, or damaged.
+    before the sender's SYN. (Where a SYN stands in the file behind what it opened, the numbers decide.) Segments that
+    are not valid are old duplicates, or damaged.
     """
 
     first: int

@@ -113,7 +113,7 @@ def _frame(run: Run, at: int, end: int, size: int, gap: bool) -> Frame:
 
 
 def _find_frame(run: Run, stream: ByteStream) -> int | None:
-    """Where a frame begins with a piece of `run`, as senders let most of them."""
+    """Where a frame begins at the beginning of a piece of `run`, as most frames do."""
     pieces = stream.pieces
     for place in range(run.start, run.stop):
         at = pieces.seq[place] - run.begin

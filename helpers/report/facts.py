@@ -18,6 +18,8 @@ from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
+NO_KEYS = "no keys"         # as `handshakes` has it
+KEYS = "a browser writes its keys to the file that SSLKEYLOGFILE names: give that file with --keys"
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
 TALLIES = {"ending": ("", ("fin", "reset", "refused", "unanswered", "open", "cannot_tell")),
            "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
@@ -137,7 +139,8 @@ def _encrypted(capture, private):
     names = LEFT_OUT if private else ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
     reasons = ", ".join(f"{reason} ({number:,})" for reason, number in table["unread"].value_counts().items())
     text = f"{len(table):,} connections, to {names}"
-    advice = "; a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
+    other = "those that were given, or are in the file, are of other connections; " if capture.secrets else ""
+    advice = f"; {other}{KEYS}" if (table["unread"] == NO_KEYS).any() else ""
     return {"TLS": visible(text + (f"; not readable: {reasons}{advice}" if reasons else "; all read"), 1000)}
 
 

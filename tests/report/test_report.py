@@ -125,6 +125,13 @@ def test_what_was_read_is_told(incident):
     assert told["begins"] == "1970-01-01 00:00:00.000000 UTC" and told["lasts"] == "20.000 s (0:00:20)"
 
 
+@pytest.mark.parametrize("name", ["long-7-images-firefox", "https-7-images-firefox", "h3-7-images-firefox", "clinic-refused"])
+def test_the_summary_fits_into_80_columns(data, name):
+    text = summary(Incident(merge_captures([data / name / "capture.pcapng"])))
+    wide = [line for line in text.splitlines() if len(line) > 80]
+    assert all(len(line.split()) <= 2 and str(data) in line for line in wide)       # a path stays whole
+
+
 def test_half_closed_ends_at_the_end_of_the_capture(incident):
     rows = left_behind(incident).set_index("state")
     assert rows["host"].to_dict() == {"CLOSE_WAIT": "client", "FIN_WAIT_2": "server"}
