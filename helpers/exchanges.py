@@ -13,13 +13,13 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import accumulate
 
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.flow import HOSTS, Flow, beginning, byte_streams, inside, of_flows, pairs
+from helpers.flow import HOSTS, Flow, beginning, byte_streams, flows, inside, pairs
 from helpers.protocols import http1, http2
 from helpers.protocols.bytestream import ByteStream, Cursor
 from helpers.protocols.http1 import REQUEST, RESPONSE, Message, MessageReader
@@ -57,20 +57,18 @@ def exchanges(capture: Capture) -> pd.DataFrame:
     """
     with _no_garbage_collection():
         rows, signs = [], []
-        for of_flow, said in of_flows(partial(_rows_of, capture), capture):
-            rows += of_flow
-            signs += said
+        for flow in flows(capture):         # one thread: this is Python's work, and two take turns, no less time
+            rows += _rows_of(capture, flow, signs)
     capture.derived["signals"] = signs
     columns = dict(zip(ROW, zip(*rows))) if rows else {name: [] for name in COLUMNS}
     table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
 
 
-def _rows_of(capture: Capture, flow: Flow) -> tuple[list[tuple], list[tuple]]:
-    """The rows of the exchanges in `flow`, and its signals."""
-    signs = []
+def _rows_of(capture: Capture, flow: Flow, signs: list) -> list[tuple]:
+    """The rows of the exchanges in `flow`; `signs` gets the signals."""
     streams = byte_streams(capture, flow, http1.may_begin_request)
-    return [*_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)], signs
+    return [*_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
 
 
 def signals(capture: Capture) -> pd.DataFrame:

@@ -333,6 +333,14 @@ def test_probed_end_may_still_be_in_fin_wait_2(row):
     assert row(*HANDSHAKE, *late(*PROBED), until=50)["closer"] == "server"
 
 
+def test_a_damaged_number_is_not_behind_the_fin(row):
+    """An empty segment far beyond the FIN that comes later was not sent after it: the server alone closed first."""
+    stray = ("C", 0.6, "A", 60_000, 44)
+    closes = [("S", 1.0, "FA", 44, 28), ("C", 1.1, "FA", 28, 45), ("S", 1.2, "A", 45, 29)]
+    found = row(*HANDSHAKE, *EXCHANGE, stray, *closes)
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
+
+
 def test_probes_before_the_fin_do_not_tell(row):
     """The client may have shut down its sending side before the capture: Linux probes in FIN_WAIT_2 too."""
     probes = [("C", 0.0, "A", 27, 44), ("S", 0.1, "A", 44, 28), ("C", 45.0, "A", 27, 44), ("S", 45.1, "A", 44, 28)]

@@ -14,12 +14,13 @@ from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
 from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import filled
-from helpers.captures.sources import CaptureFile, clear_errors, enough_memory, name_of, opened
+from helpers.captures.sources import CaptureFile, Plain, clear_errors, enough_memory, name_of, opened
 from helpers.captures.threads import number_of_threads
 
 IN_PIECES = "read it with helpers.pieces.read_captures"
 SMALLER_PIECES = "read it in smaller pieces"
 LARGEST_KEY_LOG = 1 << 26
+FIRST = 1 << 16     # bytes in which the first frame is looked for
 
 
 def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None, threads: int | None = None) -> Capture:
@@ -128,7 +129,28 @@ def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
         yield from _pieces(name, source, size)
 
 
+def begins(path: CaptureFile) -> tuple[int | None, int | None]:
+    """When the first frame of a capture file was captured, in ns since 1970; and how many bytes the file has.
+
+    Each is None where it isn't known: there is no frame, or none with a time; the file is zipped, or no regular one.
+    Raises `CaptureError` where the file can't be opened or is no capture.
+    """
+    name = name_of(path)
+    with enough_memory(name, SMALLER_PIECES), clear_errors(name), opened(path) as source:
+        check_begin(path, source)
+        size = source.size if isinstance(source, Plain) else None
+        _, parts, *_ = next(_parts(name, source, FIRST))
+        times = (part["time_ns"][~part["timeless"]] for part in parts)
+        return next((int(time[0]) for time in times if len(time)), None), size or None
+
+
 def _pieces(path, source, size):
+    for data, parts, progress, damage, base in _parts(path, source, size):
+        yield capture_of(path, data, iter(parts), progress, damage, base)
+
+
+def _parts(path, source, size):
+    """Yield (bytes, their frames in chunks, how far these go, damage, where they begin in the file) of each piece."""
     rest, base, progress, over = b"", 0, Progress(), False
     while not over:
         with clear_errors(path):
@@ -148,7 +170,7 @@ def _pieces(path, source, size):
         if not over:
             ahead.cuts.clear()
         progress = ahead
-        yield capture_of(path, data, iter(parts), progress, source.damage if over else None, base - len(head))
+        yield data, parts, progress, source.damage if over else None, base - len(head)
         base += progress.end - len(head)
         rest = unread.tobytes()
 

@@ -214,10 +214,10 @@ def _not_repeated(flow: Flow, is_fin: np.ndarray) -> np.ndarray:
 def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """By direction, the lowest acknowledgment among the FIN and all that was sent after it; `end`: its number + 1.
 
-    Sent after it: segments without data at the number `end` or above. Second result: whether one of those stands in
-    the file before any FIN of this direction; then the first copy of the FIN was not captured.
+    Sent after it: segments without data at the number `end`; behind its FIN an end sends at no other. Second result:
+    whether one of those stands in the file before any FIN of this direction; then its first copy was not captured.
     """
-    behind = flow.has_ack & (flow.length == 0) & (flow.seq >= end[flow.direction])
+    behind = flow.has_ack & (flow.length == 0) & (flow.seq == end[flow.direction])
     rows = np.flatnonzero(flow.valid & (is_fin | behind))
     begins_with_fin = values_at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
     return lowest(flow.ack, flow.direction, rows, flow.directions), ~begins_with_fin
