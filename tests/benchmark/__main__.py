@@ -108,7 +108,8 @@ import pandas as pd
 from helpers.captures import read_capture
 from helpers.connections import connections
 from helpers.states import states
-NEED_ALL = ["retransmissions", "client_retransmissions", "server_retransmissions", "longest_silence"]     # not in pieces
+NEED_ALL = ["retransmissions", "client_retransmissions", "server_retransmissions", "longest_silence",
+            "protocol", "server_name"]      # which need all segments, or the payload
 def told(connected, stayed):
     connected = connected.drop(columns=NEED_ALL)
     digest = int(pd.util.hash_pandas_object(connected.astype(str)).sum()) % 2 ** 50
@@ -175,9 +176,12 @@ def settle():
 
 
 def ours(work, path):
-    """Seconds and bytes (more than at its begin) of one of `OURS` on `path`, once a small capture has loaded all it uses."""
+    """Seconds and bytes (more than at its begin) of one of `OURS` on `path`, once a small capture has loaded all it uses.
+
+    That is one of the same kind: what is encrypted needs ciphers and HPACK.
+    """
     settle()
-    small = data_folder() / "long-7-images-replay" / "capture.pcapng"
+    small = data_folder() / ("h2-0-images-chromium" if path.stem == "encrypted" else "long-7-images-replay") / "capture.pcapng"
     return run(IMPORTS + OURS[work] + BEGIN + OURS[work] + TOLD, path, small)
 
 
