@@ -171,6 +171,15 @@ EXERCISES = {
     "15.3": Exercise(
         "a whole number", "b6516bb63282",
         "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
+    "16.1": Exercise(
+        "a whole number", "146622d0130c",
+        "Change images and keepalive_timeout of the call above; count the rows of its connections whose time_wait is the server."),
+    "16.2": Exercise(
+        "a whole number", "67cb6b79f105",
+        "Visits a second, times TIME_WAITs of a visit with four images, times the seconds that each lasts."),
+    "16.3": Exercise(
+        "a tuple of a text and a whole number, (end, TIME_WAITs)", "b0b614bd6161",
+        "It has its answer and closes at once: which end is first? And it has how many connections?")
 }
 
 
