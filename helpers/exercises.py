@@ -173,7 +173,7 @@ EXERCISES = {
         "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
     "16.1": Exercise(
         "a whole number", "146622d0130c",
-        "Change images and keepalive_timeout of the call above; count the rows of its connections whose time_wait is the server."),
+        "visit(**first | {...}) with the two values; count the connections whose time_wait is the server."),
     "16.2": Exercise(
         "a whole number", "67cb6b79f105",
         "Visits a second, times TIME_WAITs of a visit with four images, times the seconds that each lasts."),
