@@ -18,15 +18,17 @@ class Controls:
     """What a cell ends with to be played with. `values`: what is chosen, by name of the control.
 
     `draw`: makes of the values a figure, and says in words what it shows. `choices`: for each argument of `draw` the
-    value chosen at first, and all there are: numbers make a slider, texts a menu. Raises ValueError where the first is
-    none of them.
+    value chosen at first, and all there are: numbers make a slider, texts a menu. `labels`: what stands beside a
+    control instead of its name, such as one with a unit. Raises ValueError where the first is none of the choices.
     """
 
-    def __init__(self, draw: Callable[..., tuple[Figure, str]], **choices: tuple[object, Sequence]):
+    def __init__(self, draw: Callable[..., tuple[Figure, str]], labels: dict[str, str] | None = None,
+                 **choices: tuple[object, Sequence]):
         for name, (first, others) in choices.items():
             if first not in others:
                 raise ValueError(f"{name}: {first!r} is none of its choices, {list(others)!r}")
         self.draw, self.choices = draw, choices
+        self.labels = {name: name.replace("_", " ") for name in choices} | (labels or {})
         self.values = {name: first for name, (first, _) in choices.items()}
         self._widget = None
 
@@ -46,7 +48,7 @@ class Controls:
 
         png, words = self.picture()
         image, line = ipywidgets.Image(value=png, format="png"), ipywidgets.Label(words)
-        controls = [_control(ipywidgets, name, *choice) for name, choice in self.choices.items()]
+        controls = [_control(ipywidgets, self.labels[name], *choice) for name, choice in self.choices.items()]
         for name, control in zip(self.choices, controls):
             control.observe(lambda change, name=name: self._answer(image, line, {name: change["new"]}), "value")
         return ipywidgets.VBox([*controls, image, line])
@@ -65,8 +67,8 @@ class Controls:
         return data, {"image/png": {"alt": words}}
 
 
-def _control(ipywidgets, name, first, others):
-    label, style = name.replace("_", " "), {"description_width": "11em"}
+def _control(ipywidgets, label, first, others):
+    style = {"description_width": "11em"}
     menu = all(isinstance(one, str) for one in others)
     kind = ipywidgets.Dropdown if menu else ipywidgets.SelectionSlider
     return kind(options=list(others), value=first, description=label, style=style, layout={"width": "34em"},

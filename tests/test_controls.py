@@ -19,7 +19,7 @@ def draw(bars, kind):
 
 @pytest.fixture
 def controls():
-    return Controls(draw, bars=(3, range(1, 6)), kind=("plain", ["plain", "fancy"]))
+    return Controls(draw, labels={"bars": "bars, each 1 high"}, bars=(3, range(1, 6)), kind=("plain", ["plain", "fancy"]))
 
 
 def test_the_chosen_case_is_shown_with_its_words(controls):
@@ -33,6 +33,7 @@ def test_moving_a_control_draws_anew(controls):
     """As JupyterLab does: the slider's value is set, and the image follows; the menu the same."""
     slider, menu, image, line = controls.widget().children
     before = image.value
+    assert (slider.description, menu.description) == ("bars, each 1 high", "kind")
     assert slider.options == (1, 2, 3, 4, 5) and slider.value == 3 and menu.value == "plain"
     slider.value = 5
     assert image.value != before and bytes(image.value).startswith(PNG) and line.value == "5 bars, plain"
