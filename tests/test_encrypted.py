@@ -20,8 +20,8 @@ from helpers.pieces import read_captures
 from helpers.report import Incident, facts, main, summary
 
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
-FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().glob("h*-*")) if folder.name.startswith(("https-", "h2-"))
-                    and (folder / "capture.pcapng").exists())]
+FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
+                    if folder.name.startswith(("https-", "h2-", "resumption")) and (folder / "capture.pcapng").exists())]
 recorded = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 

@@ -89,6 +89,21 @@ def test_streams(path):
     assert table["method"].notna().all() and table["status"].notna().any()
 
 
+@pytest.mark.parametrize("folder", [path.parent for path in PATHS[1:]], ids=lambda folder: folder.name)
+def test_the_servers_log_says_the_same(folder, measured):
+    """Caddy's access log names port, request and status; it counts the body alone, tshark 4.0 reads no header of HTTP/3."""
+    capture = read_capture(folder / "capture.pcapng")
+    table, log = quic_exchanges(capture), pd.read_csv(folder / "requests.csv")
+    ports = quic_connections(capture)["client"].str.rsplit(":", n=1).str[-1].astype(int)
+    requests = table["method"] + " " + table["target"] + " HTTP/3.0"
+    ours = sorted(zip(ports[table["stream"]], requests, table["status"]))
+    assert ours == sorted(zip(log["client_port"], log["request"], log["status"])) and len(log) >= 2
+    bodies = log.groupby("request")["body_bytes_sent"].min()
+    sizes = pd.DataFrame({"ours": table["response_bytes"], "body": bodies[requests].to_numpy()}).dropna()
+    assert (sizes["ours"] > sizes["body"]).all() and len(sizes)
+    measured(f"log      {folder.name:24} {len(log)} exchanges of HTTP/3 equal")
+
+
 def test_without_keys(path, without_keys):
     """What the Initial packets say is there without keys; what is encrypted is not."""
     assert not without_keys.secrets
