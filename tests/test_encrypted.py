@@ -17,7 +17,7 @@ from helpers.exchanges import exchanges, signals
 from helpers.experiments import data_folder
 from helpers.figures.ladder import ladder_rows
 from helpers.pieces import read_captures
-from helpers.report import Incident, facts, main, summary
+from helpers.report import Incident, facts, main, page, summary
 
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
 FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
@@ -186,3 +186,26 @@ def test_the_report_takes_a_key_log_and_shows_none_of_it(tmp_path, capsys):
     assert not any(secret.hex() in said for labels in secrets.values() for secret in labels.values())
     assert main([str(SMALL / "capture.pcapng"), "--keys", str(tmp_path / "none.log")]) == 2
     assert "none.log" in capsys.readouterr().err
+
+
+def test_the_report_of_https_without_keys(tmp_path):
+    """The servers by name, at most 80 columns, "none that can be read" in place of "none"; nothing of it is private."""
+    (tmp_path / "bare.pcapng").write_bytes(without_secrets((SMALL / "capture.pcapng").read_bytes()))
+    incident = Incident(read_capture(tmp_path / "bare.pcapng"))
+    lines = summary(incident).splitlines()
+    assert "Server 127.0.0.1:443 (www.example.test)" in lines and "  requests          none that can be read" in lines
+    first = next(number for number, line in enumerate(lines) if line.startswith("TLS "))
+    told = lines[first:lines.index("", first)]
+    assert max(map(len, told)) <= 80 and "with --keys" in " ".join(" ".join(told).split())
+    assert "127.0.0.1:443 (www.example.test)" in page(incident) and "its keys are missing" in page(incident)
+    assert "www.example.test" not in summary(Incident(incident.capture, private=True))
+
+
+def test_the_keys_of_another_capture_are_named_as_such(tmp_path, capsys):
+    bare, log = tmp_path / "bare.pcapng", tmp_path / "other.log"
+    bare.write_bytes(without_secrets((SMALL / "capture.pcapng").read_bytes()))
+    log.write_text("".join(f"CLIENT_RANDOM {number:064x} {number:096x}\n" for number in range(5)))
+    assert main([str(bare), "--keys", str(log)]) == 0
+    assert "given are those of 5 connections; they open none of this capture" in capsys.readouterr().out
+    assert "keys" not in facts(Incident(read_capture(bare)))
+    assert "keys" not in facts(Incident(read_capture(SMALL / "capture.pcapng", keys=log)))     # it has its own too

@@ -12,8 +12,8 @@ from conftest import require
 from helpers.captures import read_capture
 from helpers.connections import quic_connections
 from helpers.experiments import data_folder
-from helpers.quic import quic_exchanges, quic_marks
-from helpers.report import Incident, page, summary
+from helpers.quic import quic_exchanges, quic_marks, quic_unread
+from helpers.report import Incident, facts, page, summary
 
 RECORDED = Path(__file__).parent / "recorded" / "h3-chromium" / "capture.pcapng"
 SECRETS = 0x0A       # block type: draft-ietf-opsawg-pcapng section 4.7
@@ -119,6 +119,16 @@ def test_report(path, without_keys):
         assert "QUIC" in text and "No TCP segments" not in text and "QUIC" in page(Incident(capture))
         for name in quic_connections(capture)["server_name"].unique():
             assert name in text
+
+
+def test_the_report_says_why_quic_is_not_read(path, without_keys):
+    whole = read_capture(path)
+    assert quic_unread(whole).isna().all() and facts(Incident(whole))["QUIC"].endswith("; all read")
+    assert set(quic_unread(without_keys)) == {"no keys"}
+    bare, shown = facts(Incident(without_keys)), page(Incident(without_keys))
+    name = quic_connections(whole)["server_name"][0]
+    assert f"to {name}; not readable: no keys ({len(quic_unread(whole))})" in bare["QUIC"] and "keys" not in bare
+    assert "SSLKEYLOGFILE" in shown and "--keys" in summary(Incident(without_keys))
 
 
 def test_no_secret_shows(path):

@@ -87,7 +87,7 @@ def _cell(value, right, longest):
 
 
 def _servers(incident):
-    rows = dict(blocks(by_server(incident)))
+    rows = dict(blocks(by_server(incident), incident.server_names))
     return table(pd.DataFrame([outcome(row) for row in rows.values()], pd.Index(rows, name="server")),
                  f"Connections by server, at most the {MOST_SERVERS} servers with most of them")
 

@@ -1,12 +1,13 @@
 """The report as text for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from textwrap import wrap
 
 import pandas as pd
 
 from helpers.connections import FIN_TIMEOUT
-from helpers.report.diagnosed import diagnosis
+from helpers.report.diagnosed import WIDTH, diagnosis
 from helpers.report.facts import (
     CANNOT_TELL,
     TALLIES,
@@ -21,11 +22,11 @@ from helpers.report.facts import (
 )
 from helpers.states import TIME_WAIT
 
-MOST_SERVERS = 20
+MOST_SERVERS, MOST_NAMES = 20, 3
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
            f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began or ended "
            "in the middle of the connection, or it missed frames.")
-NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and read with its keys only"
+NO_HTTP_3 = "none that can be read"
 NO_TIME_WAIT = "QUIC runs over UDP: its connections leave no TIME_WAIT at either end."
 NO_TCP = "No TCP segments in this capture: nothing to say about connections."
 
@@ -34,11 +35,11 @@ def outcome(row: pd.Series) -> dict[str, str]:
     """What became of the connections that a row of `by_server` counts: texts by what they tell."""
     each = row["requests"] / max(row["asked"], 1)
     asked = f"{row['requests']:,} on {many(row['asked'], 'connection')}, {each:.1f} each"
-    idle = {"without data": row["no_data"], "with data but no HTTP/1 request that can be read": row["unread"],
+    idle = {"without data": row["no_data"], "with data but no HTTP request that can be read": row["unread"],
             CANNOT_TELL: row["connections"] - row[["asked", "no_data", "unread"]].sum()}
     return {"connections": f"{row['connections']:,}", "ended by": _tally(row, "ending"),
             "closed first by": _tally(row, "closer"), "TIME_WAIT at": _tally(row, "time_wait"),
-            "requests": asked if row["requests"] else "none",
+            "requests": asked if row["requests"] else "none that can be read" if row["unread"] else "none",
             "no request": ", ".join(f"{text} {many:,}" for text, many in idle.items() if many) or "none",
             "keep-alive probes": f"{row['keepalive_probes']:,}"}
 
@@ -67,17 +68,24 @@ def findings(incident: Incident) -> list[str]:
 
 def summary(incident: Incident) -> str:
     """The whole report as text for a terminal."""
-    lines = [f"{name:<14}{text}" for name, text in facts(incident).items()]
+    lines = [line for name, text in facts(incident).items() for line in _fact(name, text)]
     servers = by_server(incident)
     if not len(servers):
         return "\n".join([*lines, "", *(quic_lines(incident) or [NO_TCP])])
     lines = [*diagnosis(incident), "", *lines]
-    for name, row in blocks(servers):
+    for name, row in blocks(servers, incident.server_names):
         lines += ["", name] + [f"  {what:<18}{text}" for what, text in outcome(row).items()]
     if len(servers) > MOST_SERVERS:
         lines += ["", f"… and {len(servers) - MOST_SERVERS:,} more servers"]
     quic = quic_lines(incident)
     return "\n".join([*lines, "", *findings(incident), *(["", *quic] if quic else []), "", ASSUMED])
+
+
+def _fact(name, text):
+    """A fact as lines; the long ones, which are sentences, fit into a terminal of 80 columns."""
+    if name not in ("TLS", "QUIC", "keys"):
+        return [f"{name:<14}{text}"]
+    return wrap(text, WIDTH, initial_indent=f"{name:<14}", subsequent_indent=" " * 14, break_on_hyphens=False)
 
 
 def quic_lines(incident: Incident) -> list[str]:
@@ -97,12 +105,15 @@ def quic_lines(incident: Incident) -> list[str]:
     return [*lines, NO_TIME_WAIT] if lines else []
 
 
-def blocks(servers: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """(heading, counts) of all servers together, where there are several, and of each of the first."""
+def blocks(servers: pd.DataFrame, names: Mapping[str, list[str]]) -> Iterator[tuple[str, pd.Series]]:
+    """(heading, counts) of all servers together, where there are several, and of the first; `names`: of each server."""
     if len(servers) > 1:
         yield "All connections", servers.sum()
     for name, row in servers.head(MOST_SERVERS).iterrows():
-        yield "Server: cannot tell (no SYN captured)" if name == CANNOT_TELL else f"Server {name}", row
+        known = names.get(name, [])
+        called = f" ({', '.join(known[:MOST_NAMES])}{', …' * (len(known) > MOST_NAMES)})" if known else ""
+        unknown = name == CANNOT_TELL
+        yield "Server: cannot tell (no SYN captured)" if unknown else visible(f"Server {name}{called}", 1000), row
 
 
 def many(number: int, noun: str) -> str:
