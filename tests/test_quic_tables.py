@@ -125,7 +125,11 @@ def test_the_report_says_why_quic_is_not_read(path, without_keys):
     whole = read_capture(path)
     assert quic_unread(whole).isna().all() and facts(Incident(whole))["QUIC"].endswith("; all read")
     assert set(quic_unread(without_keys)) == {"no keys"}
+    cell = f"<td>{quic_exchanges(whole)['target'].max()}</td>"
+    assert "HTTP/3 exchanges" in page(Incident(whole)) and cell in page(Incident(whole))
+    assert cell not in page(Incident(whole, private=True))
     bare, shown = facts(Incident(without_keys)), page(Incident(without_keys))
+    assert "HTTP/3 exchanges" not in shown
     name = quic_connections(whole)["server_name"][0]
     assert f"to {name}; not readable: no keys ({len(quic_unread(whole))})" in bare["QUIC"] and "keys" not in bare
     assert "SSLKEYLOGFILE" in shown and "--keys" in summary(Incident(without_keys))

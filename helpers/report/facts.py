@@ -55,9 +55,15 @@ class Incident:
     @cached_property
     def quic(self) -> pd.DataFrame:
         """The QUIC connections, with `requests`: how many HTTP/3 requests could be read on each."""
-        table, asked = quic_connections(self.capture), quic_exchanges(self.capture)["stream"].value_counts()
+        table, asked = quic_connections(self.capture), self.quic_exchanges["stream"].value_counts()
         table = table.assign(requests=asked.reindex(table.index, fill_value=0))
         return table.assign(server_name=_nothing(table)) if self.private else table
+
+    @cached_property
+    def quic_exchanges(self) -> pd.DataFrame:
+        """The HTTP/3 exchanges that could be read."""
+        table = quic_exchanges(self.capture)
+        return table.assign(target=table["target"].where(table["target"].isna(), LEFT_OUT)) if self.private else table
 
     @cached_property
     def server_names(self) -> dict[str, list[str]]:
