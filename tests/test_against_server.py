@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def plain(experiment):
-    """The experiment, where its exchanges travelled in the clear; tests/testbed/test_encrypted.py has the others."""
+    """The experiment, where its exchanges travelled in the clear; tests/test_encrypted.py and test_quic_tables.py have the others."""
     if "protocol" in experiment.about.get("server", {}):
         pytest.skip("encrypted")
     return experiment

@@ -92,7 +92,7 @@ def test_recordings(name, measured):
     flags = theirs["tcp.flags"].map(lambda text: int(text, 16))
     assert counted == {letter: int((flags & bits(letter) > 0).sum()) for letter in "SFR"}
     ours = requests_of(capture)
-    if not name.startswith("h2-") and name != "resumption":     # HTTP/2 has fields of its own: tests/testbed/test_encrypted.py
+    if not name.startswith("h2-") and name != "resumption":     # HTTP/2 has fields of its own: tests/test_encrypted.py
         assert asked in (ours, whole_answers(capture, ours))
     measured(f"tshark   {name:24} {capture.frames} frames, {len(segments)} segments, {segments['stream'].nunique()} "
              f"streams, {counted['S']} SYN, {counted['F']} FIN, {counted['R']} RST, {len(asked)} requests equal")

@@ -18,11 +18,11 @@ from helpers.exchanges import exchanges, signals
 from helpers.experiments import data_folder
 from helpers.figures.ladder import ladder_rows
 from helpers.pieces import read_captures
-from helpers.report import Incident, facts, main, summary
+from helpers.report import Incident, facts, main, page, summary
 
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
-FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().glob("h*-*")) if folder.name.startswith(("https-", "h2-"))
-                    and (folder / "capture.pcapng").exists())]
+FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
+                    if folder.name.startswith(("https-", "h2-", "resumption")) and (folder / "capture.pcapng").exists())]
 recorded = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
@@ -207,10 +207,10 @@ def test_the_report_without_keys_names_the_servers_and_says_how_to_get_keys(tmp_
         return status, re.sub(r"\s+", " ", text.out or text.err)
 
     status, text = said()
-    assert status == 0 and "www.example.test; not readable: no keys (5)" in text and "requests none" in text
-    assert "SSLKEYLOGFILE names: give that file with --keys" in text and "of other connections" not in text
+    assert status == 0 and "www.example.test; not readable: no keys (5)" in text and "requests none that can be read" in text
+    assert "SSLKEYLOGFILE" in text and "give that file with --keys" in text and "they open none" not in text
     log.write_text(key_log(other))
-    assert "no keys (5); those that were given, or are in the file, are of other connections" in said("--keys", log)[1]
+    assert "they open none of this capture" in said("--keys", log)[1]
     log.write_text(key_log(https))
     status, text = said("--keys", log)
     assert "www.example.test; all read" in text and "requests 9 on 3 connections" in text
@@ -225,3 +225,26 @@ def test_the_report_on_quic_without_keys(tmp_path, capsys):
     assert main([str(bare)]) == 0
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "(www.example.test) connections 1" in text and "closed by cannot tell 1" in text and "--keys" in text
+
+
+def test_the_report_of_https_without_keys(tmp_path):
+    """The servers by name, at most 80 columns, "none that can be read" in place of "none"; nothing of it is private."""
+    (tmp_path / "bare.pcapng").write_bytes(without_secrets((SMALL / "capture.pcapng").read_bytes()))
+    incident = Incident(read_capture(tmp_path / "bare.pcapng"))
+    lines = summary(incident).splitlines()
+    assert "Server 127.0.0.1:443 (www.example.test)" in lines and "  requests          none that can be read" in lines
+    first = next(number for number, line in enumerate(lines) if line.startswith("TLS "))
+    told = lines[first:lines.index("", first)]
+    assert max(map(len, told)) <= 80 and "with --keys" in " ".join(" ".join(told).split())
+    assert "127.0.0.1:443 (www.example.test)" in page(incident) and "its keys are missing" in page(incident)
+    assert "www.example.test" not in summary(Incident(incident.capture, private=True))
+
+
+def test_the_keys_of_another_capture_are_named_as_such(tmp_path, capsys):
+    bare, log = tmp_path / "bare.pcapng", tmp_path / "other.log"
+    bare.write_bytes(without_secrets((SMALL / "capture.pcapng").read_bytes()))
+    log.write_text("".join(f"CLIENT_RANDOM {number:064x} {number:096x}\n" for number in range(5)))
+    assert main([str(bare), "--keys", str(log)]) == 0
+    assert "given are those of 5 connections; they open none of this capture" in capsys.readouterr().out
+    assert "keys" not in facts(Incident(read_capture(bare)))
+    assert "keys" not in facts(Incident(read_capture(SMALL / "capture.pcapng", keys=log)))     # it has its own too

@@ -35,6 +35,23 @@ def quic_connections(capture: Capture) -> pd.DataFrame:
     return _table([_row(connection) for connection in tracked(capture)], CONNECTIONS).rename_axis("stream")
 
 
+def quic_unread(capture: Capture) -> pd.Series:
+    """Why what comes after the Initial packets of a QUIC connection can't be read, as texts; `<NA>` where it can.
+
+    Index `stream`, as in `quic_connections`; the reasons are those that `handshakes` gives for TLS.
+    """
+    reasons = pd.array([_why_unread(connection) for connection in tracked(capture)], dtype="string")
+    return pd.Series(reasons, pd.RangeIndex(len(reasons), name="stream"), name="unread")
+
+
+def _why_unread(connection):
+    if connection.hello is None:
+        return "the handshake was not captured"
+    if connection.hello.random not in connection.secrets:
+        return "no keys"
+    return "the keys don't fit" if connection.unread and not connection.streams else None
+
+
 def quic_exchanges(capture: Capture) -> pd.DataFrame:
     """One row per HTTP/3 exchange that can be decrypted, in order of request; the columns of `exchanges`.
 

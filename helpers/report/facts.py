@@ -15,17 +15,16 @@ from helpers.captures import Capture
 from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
 from helpers.diagnosis import diagnose
 from helpers.exchanges import exchanges
-from helpers.quic import quic_connections, quic_exchanges
+from helpers.quic import quic_connections, quic_exchanges, quic_unread
 from helpers.states import count, states
 
-NO_KEYS = "no keys"         # as `handshakes` has it
-KEYS = "a browser writes its keys to the file that SSLKEYLOGFILE names: give that file with --keys"
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
 TALLIES = {"ending": ("", ("fin", "reset", "refused", "unanswered", "open", "cannot_tell")),
            "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
 LONGEST_TABLE, LONGEST_TEXT = 200, 120
+ADVICE = "a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
 KINDS = {"forgotten": "left in FIN_WAIT_2 until it was forgotten", "reset": "ended by a reset",
          "both": "closed by both ends at once", "waiting": "half closed when the capture ended",
          "no data": "without data", "probed": "kept alive by probes", "closed": "closed by FINs",
@@ -56,9 +55,21 @@ class Incident:
     @cached_property
     def quic(self) -> pd.DataFrame:
         """The QUIC connections, with `requests`: how many HTTP/3 requests could be read on each."""
-        table, asked = quic_connections(self.capture), quic_exchanges(self.capture)["stream"].value_counts()
+        table, asked = quic_connections(self.capture), self.quic_exchanges["stream"].value_counts()
         table = table.assign(requests=asked.reindex(table.index, fill_value=0))
         return table.assign(server_name=_nothing(table)) if self.private else table
+
+    @cached_property
+    def quic_exchanges(self) -> pd.DataFrame:
+        """The HTTP/3 exchanges that could be read."""
+        table = quic_exchanges(self.capture)
+        return table.assign(target=table["target"].where(table["target"].isna(), LEFT_OUT)) if self.private else table
+
+    @cached_property
+    def server_names(self) -> dict[str, list[str]]:
+        """The names that clients asked for in TLS (SNI), by `address:port` of the server; none where it is private."""
+        named = self.connections.dropna(subset=["server", "server_name"])
+        return {server: list(names.unique()) for server, names in named.groupby("server")["server_name"]}
 
     @cached_property
     def states(self) -> pd.DataFrame:
@@ -128,20 +139,32 @@ def facts(incident: Incident) -> pd.Series:
         "frames": f"{capture.frames:,}", "TCP segments": f"{len(capture.segments):,}",
         "skipped": visible(skipped, 1000) if skipped else "nothing",
         "cut": f"{visible(capture.cut, 1000)}; what stands before was read" if capture.cut else "no",
-        "dropped": _dropped(capture), **_encrypted(capture, incident.private)})
+        "dropped": _dropped(capture), **_encrypted(incident)})
 
 
-def _encrypted(capture, private):
-    """What the capture has of TLS: how many connections, to whom, which could not be read and why; nothing if none."""
-    table = handshakes(capture)
-    if not len(table):
-        return {}
+def _encrypted(incident):
+    """What the capture has of TLS and QUIC: how many connections, to whom, which could not be read and why; and keys.
+
+    A key log that opens nothing is named: the keys of another capture look like no keys at all.
+    """
+    over_tcp, over_udp, private = handshakes(incident.capture), incident.quic, incident.private
+    reasons = over_tcp["unread"], quic_unread(incident.capture)
+    told = {"TLS": _readable(over_tcp, reasons[0], private), "QUIC": _readable(over_udp, reasons[1], private)}
+    told = {name: text for name, text in told.items() if text}
+    if told and len(incident.capture.secrets) and all(why.notna().all() for why in reasons):
+        told["keys"] = (f"given are those of {len(incident.capture.secrets):,} connections; they open none of this "
+                        "capture: were they written while it was recorded?")
+    return told
+
+
+def _readable(table, reasons, private):
+    """How many connections there are, to whom, and for what `reasons` some can't be read; empty where there is none."""
     names = LEFT_OUT if private else ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
-    reasons = ", ".join(f"{reason} ({number:,})" for reason, number in table["unread"].value_counts().items())
-    text = f"{len(table):,} connections, to {names}"
-    other = "those that were given, or are in the file, are of other connections; " if capture.secrets else ""
-    advice = f"; {other}{KEYS}" if (table["unread"] == NO_KEYS).any() else ""
-    return {"TLS": visible(text + (f"; not readable: {reasons}{advice}" if reasons else "; all read"), 1000)}
+    text = f"{len(table):,} connection{'' if len(table) == 1 else 's'}, to {names}; "
+    counted = ", ".join(f"{reason} ({number:,})" for reason, number in reasons.value_counts().items())
+    advice = f"; {ADVICE}" if reasons.str.contains("keys").fillna(False).any() else ""
+    text += f"not readable: {counted}{advice}" if counted else "all read"
+    return visible(text, 1000) if len(table) else ""
 
 
 def _dropped(capture):

@@ -41,13 +41,13 @@ def _parts(incident):
     """What the template shows where there are segments; `nothing` says why there is no more."""
     if not len(incident.segments):
         quic = _quic(incident)
-        return {"nothing": NO_TIME_WAIT if quic else NO_TCP, "quic": quic}
+        return {"nothing": NO_TIME_WAIT if quic else NO_TCP, "quic": quic, "http3": _http3(incident)}
     from helpers.report.pictures import pictures
 
     told = [visible(line, 1000) for line in findings(incident)]
     return {"diagnosis": _diagnosis(incident), "findings": told, "assumed": ASSUMED, "servers": _servers(incident),
             "figures": list(pictures(incident)), "connections": connections_table(incident),
-            "exchanges": _exchanges(incident), "quic": _quic(incident)}
+            "exchanges": _exchanges(incident), "quic": _quic(incident), "http3": _http3(incident)}
 
 
 def _quic(incident):
@@ -87,7 +87,7 @@ def _cell(value, right, longest):
 
 
 def _servers(incident):
-    rows = dict(blocks(by_server(incident)))
+    rows = dict(blocks(by_server(incident), incident.server_names))
     return table(pd.DataFrame([outcome(row) for row in rows.values()], pd.Index(rows, name="server")),
                  f"Connections by server, at most the {MOST_SERVERS} servers with most of them")
 
@@ -102,7 +102,14 @@ def connections_table(incident: Incident) -> dict:
 
 
 def _exchanges(incident):
-    if not len(incident.exchanges):
-        return None
-    rows = incident.exchanges.set_index("stream")[list(EXCHANGES)].rename(columns=EXCHANGES)
-    return table(rows, "HTTP exchanges, each with its connection (stream)")
+    return _asked(incident.exchanges, "HTTP exchanges, each with its connection (stream)")
+
+
+def _http3(incident):
+    return _asked(incident.quic_exchanges, "HTTP/3 exchanges, each with its QUIC connection (stream)")
+
+
+def _asked(exchanges, caption):
+    """The table of exchanges for the template; None where there are none."""
+    rows = exchanges.set_index("stream")[list(EXCHANGES)].rename(columns=EXCHANGES)
+    return table(rows, caption) if len(rows) else None

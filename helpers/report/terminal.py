@@ -1,6 +1,6 @@
 """The report as text for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from textwrap import wrap
 
@@ -10,7 +10,6 @@ from helpers.connections import FIN_TIMEOUT
 from helpers.report.diagnosed import WIDTH, diagnosis
 from helpers.report.facts import (
     CANNOT_TELL,
-    KEYS,
     TALLIES,
     Incident,
     by_server,
@@ -23,11 +22,11 @@ from helpers.report.facts import (
 )
 from helpers.states import TIME_WAIT
 
-MOST_SERVERS = 20
+MOST_SERVERS, MOST_NAMES = 20, 3
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
            f"after {FIN_TIMEOUT:.0f} s. “Cannot tell”: the capture doesn't show it; it began or ended "
            "in the middle of the connection, or it missed frames.")
-NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and the keys are missing; " + KEYS
+NO_HTTP_3 = "none that can be read"
 NO_TIME_WAIT = "QUIC runs over UDP: its connections leave no TIME_WAIT at either end."
 NO_TCP = "No TCP segments in this capture: nothing to say about connections."
 
@@ -40,7 +39,7 @@ def outcome(row: pd.Series) -> dict[str, str]:
             CANNOT_TELL: row["connections"] - row[["asked", "no_data", "unread"]].sum()}
     return {"connections": f"{row['connections']:,}", "ended by": _tally(row, "ending"),
             "closed first by": _tally(row, "closer"), "TIME_WAIT at": _tally(row, "time_wait"),
-            "requests": asked if row["requests"] else "none",
+            "requests": asked if row["requests"] else "none that can be read" if row["unread"] else "none",
             "no request": ", ".join(f"{text} {many:,}" for text, many in idle.items() if many) or "none",
             "keep-alive probes": f"{row['keepalive_probes']:,}"}
 
@@ -74,7 +73,7 @@ def summary(incident: Incident) -> str:
     if not len(servers):
         return "\n".join([*lines, "", *(quic_lines(incident) or [NO_TCP])])
     lines = [*diagnosis(incident), "", *lines]
-    for name, row in blocks(servers):
+    for name, row in blocks(servers, incident.server_names):
         lines += ["", name] + [
             line for what, text in outcome(row).items() for line in _in_column(f"  {what}", text, 20)]
     if len(servers) > MOST_SERVERS:
@@ -114,12 +113,15 @@ def quic_lines(incident: Incident) -> list[str]:
     return [*lines, NO_TIME_WAIT] if lines else []
 
 
-def blocks(servers: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """(heading, counts) of all servers together, where there are several, and of each of the first."""
+def blocks(servers: pd.DataFrame, names: Mapping[str, list[str]]) -> Iterator[tuple[str, pd.Series]]:
+    """(heading, counts) of all servers together, where there are several, and of the first; `names`: of each server."""
     if len(servers) > 1:
         yield "All connections", servers.sum()
     for name, row in servers.head(MOST_SERVERS).iterrows():
-        yield "Server: cannot tell" if name == CANNOT_TELL else f"Server {name}", row
+        known = names.get(name, [])
+        called = f" ({', '.join(known[:MOST_NAMES])}{', …' * (len(known) > MOST_NAMES)})" if known else ""
+        unknown = name == CANNOT_TELL
+        yield "Server: cannot tell" if unknown else visible(f"Server {name}{called}", 1000), row
 
 
 def many(number: int, noun: str) -> str:

@@ -130,3 +130,15 @@ def test_damaged_blocks_and_frames_are_not_known():
 def test_beginnings():
     assert http2.begins(PREFACE) and not http2.begins(b"PRI * HTTP/1.1\r\n\r\n") and not http2.begins(b"PRI")
     assert http2.begins_with_settings(frame(SETTINGS, 0, 0)) and not http2.begins_with_settings(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_trailers_end_an_answer_and_change_no_status(cut):
+    """RFC 9113 section 8.1: a second HEADERS with END_STREAM, here `x-a: b`, alone or with a CONTINUATION."""
+    trailer = bytes.fromhex("0003782d610162")
+    if cut:
+        last = [frame(HEADERS, END_STREAM, 1, trailer[:4]), frame(CONTINUATION, END_HEADERS, 1, trailer[4:])]
+    else:
+        last = [frame(HEADERS, WHOLE, 1, trailer)]
+    found = talk([ask(1)], [frame(HEADERS, END_HEADERS, 1, OK), frame(DATA, 0, 1, b"hello"), *last])
+    assert told(found) == {1: (b"/", 1, 200, 0.0, 1.0 + len(last), 10 + 14 + 9 * len(last) + len(trailer))}
