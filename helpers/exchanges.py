@@ -4,8 +4,8 @@ The bytes are put in order (`helpers.flow`), messages are cut as RFC 9112 sectio
 (`helpers.protocols.http1`), and answers are paired with requests here: first in, first out, as its section 9.3
 demands of every connection.
 
-To import this tells pandas to have notebooks typeset no table: what stands between dollar signs in a target is no
-mathematics.
+Importing this module switches off MathJax in pandas' tables: notebooks would show a target with two dollar signs as a
+formula.
 """
 
 import gc
@@ -19,7 +19,7 @@ from itertools import accumulate
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.flow import HOSTS, beginning, byte_streams, flows, inside, pairs
+from helpers.flow import HOSTS, Flow, beginning, byte_streams, flows, inside, pairs
 from helpers.protocols import http1, http2
 from helpers.protocols.bytestream import ByteStream, Cursor
 from helpers.protocols.http1 import REQUEST, RESPONSE, Message, MessageReader
@@ -57,14 +57,18 @@ def exchanges(capture: Capture) -> pd.DataFrame:
     """
     with _no_garbage_collection():
         rows, signs = [], []
-        for flow in flows(capture):
-            streams = byte_streams(capture, flow, http1.may_begin_request)
-            rows += _rows_of_http2(streams, flow.first, capture.secrets, signs)
-            rows += _rows(streams, flow.first)
+        for flow in flows(capture):         # one thread: this is Python's work, and two take turns, no less time
+            rows += _rows_of(capture, flow, signs)
     capture.derived["signals"] = signs
     columns = dict(zip(ROW, zip(*rows))) if rows else {name: [] for name in COLUMNS}
     table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
+
+
+def _rows_of(capture: Capture, flow: Flow, signs: list) -> list[tuple]:
+    """The rows of the exchanges in `flow`; `signs` gets the signals."""
+    streams = byte_streams(capture, flow, http1.may_begin_request)
+    return [*_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
 
 
 def signals(capture: Capture) -> pd.DataFrame:
@@ -115,7 +119,7 @@ def _row_of_http2(stream: int, exchange: http2.Exchange) -> tuple:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from searching the many small objects made here: none of them is part of a cycle."""
+    """Switch the garbage collector off for a while: the many small objects made here are in no cycle."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -128,7 +132,7 @@ def _no_garbage_collection() -> Iterator[None]:
 def _rows(streams: dict[int, ByteStream], first: int) -> Iterator[tuple]:
     """Yield the row of each request with its answer, if one was captured; `first`: the number of the first connection.
 
-    After an answer that turns to another protocol, neither direction is HTTP.
+    Behind an answer that changes to another protocol, neither direction is HTTP.
     """
     found, ends = {}, {}
     for asking, stream in streams.items():
@@ -213,7 +217,7 @@ class _AfterGap:
     response answers no request that it doesn't acknowledge.
 
     `read`: the responses were read up to this sequence number. `since`: a request that acknowledges more than this
-    settles what is in doubt; None where nothing is. `settled`: the last request of which it was said.
+    settles what is in doubt; None where nothing is in doubt. `settled`: the last request that was settled so.
     """
 
     def __init__(self, requests: list[Message], read: int | None):
@@ -225,7 +229,7 @@ class _AfterGap:
 
     @cached_property
     def acks(self) -> list:
-        """What each request, or one before it, had acknowledged."""
+        """The highest acknowledgment of each request and those before it."""
         return list(accumulate((request.ack for request in self.requests), max))
 
     @cached_property

@@ -146,8 +146,8 @@ EXERCISES = {
         "a whole number", "d22bd6746e2f",
         "What did the visit at 45 s do to the two idle connections?"),
     "12.2": Exercise(
-        "a whole number of seconds", "b376be9b0b31",
-        "The FIN is not enough: what else must the file hold, and when did that cross the wire?"),
+        "a whole number of seconds", "c5f6d9d9f0c3",
+        "The ports give the roles. What must the file hold to say who closed, and when did that cross the wire?"),
     "13.1": Exercise(
         "a whole number", "9a128f2e93fa",
         "Leave out what the strict rule asks besides: acknowledgements, a FIN before, the window."),
@@ -175,6 +175,15 @@ EXERCISES = {
     "15.3": Exercise(
         "a whole number", "b6516bb63282",
         "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
+    "16.1": Exercise(
+        "a whole number", "146622d0130c",
+        "visit(**first | {...}) with the two values; count the connections whose time_wait is the server."),
+    "16.2": Exercise(
+        "a whole number", "67cb6b79f105",
+        "Visits a second, times TIME_WAITs of a visit with four images, times the seconds that each lasts."),
+    "16.3": Exercise(
+        "a tuple of a text and a whole number, (end, TIME_WAITs)", "b0b614bd6161",
+        "It has its answer and closes at once: which end is first? And it has how many connections?")
 }
 
 

@@ -97,7 +97,6 @@ def follow(segments: list[Segment]) -> "list[Connection]":
 
 def steps(segments: list[Segment]) -> list[SimpleNamespace]:
     """The segments of a connection; `seq`, `ack` and the number behind, `end`, are counted from the initial ones (3.4).
-
     `sound`: no RST, and no leap wider than any window. `missed`: something before it is not in the capture. Known by
     then: its sender's `next` number, what was `acked` of it, whether it had `closed` (sent a FIN); its peer's `window`.
     """
@@ -207,7 +206,8 @@ class Connection:
         going_on = any(stay.state not in ("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT") for stay in last.values())
         closers = [me.host for me in self.ends if me.active and complete]
         waiting = [stay.host for stay in stays if stay.state == "TIME_WAIT"] or ["none"]
-        return {"ending": "fin" if fins else "reset" if self.reset < NEVER else "open",
+        refused = not self.ends[1].sent and self.ends[0].opens < NEVER
+        return {"ending": "fin" if fins else "open" if self.reset == NEVER else "refused" if refused else "reset",
                 "closer": "both" if len(closers) > 1 else (*closers, None)[0],
                 "time_wait": None if going_on or not complete else "both" if len(waiting) > 1 else waiting[0],
                 "keepalive_probes": sum(map(is_probe, self.steps))}

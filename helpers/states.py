@@ -18,7 +18,7 @@ STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2",
 
 
 class Stays(NamedTuple):
-    """Stays of ends in states, an array each: `end` (row in `end_events`), `state` (place in `STATES`), times."""
+    """Times that ends spent in a state, as arrays: `end` (row in `end_events`), `state` (place in `STATES`), times."""
 
     end: np.ndarray
     state: np.ndarray
@@ -81,7 +81,7 @@ def count(states: pd.DataFrame, state: str, host: str | None = None, at: float |
 
 
 def _bounds(stays: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Begin and end of each stay as float arrays; what the capture doesn't show reaches to infinity."""
+    """Begin and end of each stay, two arrays of floats; -inf and inf where the capture doesn't show them."""
     if "since" in stays:
         return stays["since"].to_numpy(float, na_value=-np.inf), stays["until"].to_numpy(float, na_value=np.inf)
     return stays["first_seen"].to_numpy(float), np.nextafter(stays["last_seen"].to_numpy(float), np.inf)
@@ -139,7 +139,7 @@ def _by_time(stays: Stays) -> np.ndarray | slice:
 
 
 def _next_connection(ends: pd.DataFrame) -> pd.Series:
-    """When each end takes part in the next connection of the same 4-tuple, which ends whatever is left of this one."""
+    """When the next connection of the same 4-tuple begins at each end: then nothing is left of this one."""
     takes_part = ends["opens"] | (ends["syn"].notna() & ends["peer_syn"].notna())
     begins = ends["syn"].where(ends["opens"], ends["peer_syn"]).where(takes_part)
     return begins.groupby(ends["sender"]).bfill().groupby(ends["sender"]).shift(-1)
@@ -148,7 +148,7 @@ def _next_connection(ends: pd.DataFrame) -> pd.Series:
 # TIME_WAIT, disturbed: Linux `tcp_timewait_state_process`
 
 def _prolong_time_wait(capture: Capture, ends: pd.DataFrame, stays: Stays, time_wait: float) -> None:
-    """Change `until` of each TIME_WAIT that later segments of its peer prolong, or end.
+    """Change `until` of each TIME_WAIT that later segments of the peer restart or end.
 
     Every segment with an ACK restarts it. A RST at the sequence number that it expects ends it, also in a later
     stream of the same 4-tuple: a client whose SYN was answered by an ACK of the old connection resets that. (A RST in

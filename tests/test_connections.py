@@ -47,9 +47,10 @@ def test_every_column(tmp_path):
     table = connections(toy(tmp_path / "toy.pcap", *OPEN, *SERVER_CLOSES))
     assert table.index.name == "stream" and table.index.tolist() == [0]
     assert table.loc[0].to_dict() == {
-        "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "opened": 0.0, "established": 0.2, "closed": 1.6,
-        "client_bytes": 27, "server_bytes": 43, "keepalive_probes": 0, "ending": "fin", "closer": "server",
-        "time_wait": "server", "protocol": "http/1.1", "server_name": None}
+        "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "roles": "syn", "opened": 0.0, "established": 0.2,
+        "closed": 1.6, "client_bytes": 27, "server_bytes": 43, "retransmissions": 0, "client_retransmissions": 0,
+        "server_retransmissions": 0, "longest_silence": 0.5, "keepalive_probes": 0, "ending": "fin",
+        "closer": "server", "reset_by": None, "time_wait": "server", "protocol": "http/1.1", "server_name": None}
     assert {str(kind) for kind in table.dtypes} == {"string", "Float64", "Int64"}
 
 
@@ -183,8 +184,8 @@ def test_reset_that_does_not_answer_the_syn(row, reset):
 
 def test_refused(row):
     found = row(("C", 0.0, "S", 0), segment("S", 0.1, "RA", -5000, 1))
-    assert [found[name] for name in ("ending", "opened", "established", "closed", "time_wait")] == [
-        "reset", 0, None, 0.1, "none"]
+    assert [found[name] for name in ("ending", "opened", "established", "closed", "time_wait", "reset_by")] == [
+        "refused", 0, None, 0.1, "none", "server"]
 
 
 def test_refused_then_accepted(row):
@@ -288,8 +289,9 @@ def test_more_than_four_gigabytes(row):
 def test_capture_begins_in_the_middle(row):
     found = row(*EXCHANGE, *SERVER_CLOSES)
     assert [found[name] for name in ("ending", "closed", "keepalive_probes")] == ["fin", pytest.approx(1.3), 0]
-    unknown = ("client", "server", "opened", "established", "client_bytes", "server_bytes", "closer", "time_wait")
-    assert [found[name] for name in unknown] == [None] * 8
+    assert [found[name] for name in ("opened", "established", "client_bytes", "server_bytes")] == [None] * 4
+    assert [found[name] for name in ("roles", "client", "closer", "time_wait")] == [
+        "request", "10.0.0.1:50000", "server", "server"]
     assert row(*EXCHANGE, *SIMULTANEOUS)["time_wait"] == "both"
 
 
@@ -314,9 +316,9 @@ def late(*rows):
 @pytest.mark.parametrize("ending", [RESET, [], [("C", 45.2, "A", 27, 45, b"\0")]],
                          ids=["reset", "nothing", "a probe with a byte"])
 def test_capture_begins_with_the_fin_and_probes_follow(row, ending):
-    """Which end is the client can't be told, so not who closed; but nobody reached TIME_WAIT: no second FIN came."""
+    """The ports tell which end is the client; nobody reached TIME_WAIT: no second FIN came."""
     found = row(*PROBED, *ending, until=200)
-    assert [found[name] for name in ("client", "closer", "time_wait")] == [None, None, "none"]
+    assert [found[name] for name in ("client", "closer", "time_wait")] == ["10.0.0.1:50000", "server", "none"]
 
 
 @pytest.mark.parametrize("opening", [HANDSHAKE, HANDSHAKE[:1], HANDSHAKE[1:2]], ids=["handshake", "SYN", "SYN-ACK"])
@@ -331,6 +333,14 @@ def test_probed_end_may_still_be_in_fin_wait_2(row):
     assert row(*HANDSHAKE, *late(*PROBED), until=50)["closer"] == "server"
 
 
+def test_a_damaged_number_is_not_behind_the_fin(row):
+    """An empty segment far beyond the FIN that comes later was not sent after it: the server alone closed first."""
+    stray = ("C", 0.6, "A", 60_000, 44)
+    closes = [("S", 1.0, "FA", 44, 28), ("C", 1.1, "FA", 28, 45), ("S", 1.2, "A", 45, 29)]
+    found = row(*HANDSHAKE, *EXCHANGE, stray, *closes)
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
+
+
 def test_probes_before_the_fin_do_not_tell(row):
     """The client may have shut down its sending side before the capture: Linux probes in FIN_WAIT_2 too."""
     probes = [("C", 0.0, "A", 27, 44), ("S", 0.1, "A", 44, 28), ("C", 45.0, "A", 27, 44), ("S", 45.1, "A", 44, 28)]
@@ -339,9 +349,9 @@ def test_probes_before_the_fin_do_not_tell(row):
 
 
 def test_probed_and_then_answered(row):
-    """After the probes the client closes too: the server reaches TIME_WAIT, but its role is not known."""
+    """After the probes the client closes too: the server reaches TIME_WAIT."""
     found = row(*PROBED, ("C", 50.0, "FA", 28, 45), ("S", 50.1, "A", 45, 29))
-    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", None, None]
+    assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
     found = row(*HANDSHAKE, *late(*PROBED, ("C", 50.0, "FA", 28, 45), ("S", 50.1, "A", 45, 29)))
     assert [found[name] for name in ("ending", "closer", "time_wait")] == ["fin", "server", "server"]
 

@@ -1,5 +1,6 @@
 """HTTPS and HTTP/2 against what tshark reads with the same secrets, and what the server wrote into its log."""
 
+import re
 import struct
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -186,3 +187,41 @@ def test_the_report_takes_a_key_log_and_shows_none_of_it(tmp_path, capsys):
     assert not any(secret.hex() in said for labels in secrets.values() for secret in labels.values())
     assert main([str(SMALL / "capture.pcapng"), "--keys", str(tmp_path / "none.log")]) == 2
     assert "none.log" in capsys.readouterr().err
+
+
+def key_log(folder):
+    """The secrets of a recording as a key log."""
+    return "".join(f"{label} {random.hex()} {secret.hex()}\n" for random, labels in capture_in(folder).secrets.items()
+                   for label, secret in labels.items())
+
+
+def test_the_report_without_keys_names_the_servers_and_says_how_to_get_keys(tmp_path, capsys):
+    """Without keys, with those of another recording, with its own ones, and with a file that is no key log."""
+    https, other = (data_folder() / name for name in ("https-7-images-firefox", "h2-7-images-firefox"))
+    bare, log, no_log = tmp_path / "bare.pcapng", tmp_path / "keys.log", tmp_path / "no.log"
+    bare.write_bytes(without_secrets((https / "capture.pcapng").read_bytes()))
+
+    def said(*words):
+        status = main([str(bare), *map(str, words)])
+        text = capsys.readouterr()
+        return status, re.sub(r"\s+", " ", text.out or text.err)
+
+    status, text = said()
+    assert status == 0 and "www.example.test; not readable: no keys (5)" in text and "requests none" in text
+    assert "SSLKEYLOGFILE names: give that file with --keys" in text and "of other connections" not in text
+    log.write_text(key_log(other))
+    assert "no keys (5); those that were given, or are in the file, are of other connections" in said("--keys", log)[1]
+    log.write_text(key_log(https))
+    status, text = said("--keys", log)
+    assert "www.example.test; all read" in text and "requests 9 on 3 connections" in text
+    no_log.write_text("not a key\n")
+    assert said("--keys", no_log) == (2, f"helpers.report: {no_log}: no line of it is one of a TLS key log; "
+                                         "give SSLKEYLOGFILE's file ")
+
+
+def test_the_report_on_quic_without_keys(tmp_path, capsys):
+    bare = tmp_path / "bare.pcapng"
+    bare.write_bytes(without_secrets((data_folder() / "h3-7-images-chromium" / "capture.pcapng").read_bytes()))
+    assert main([str(bare)]) == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "(www.example.test) connections 1" in text and "closed by cannot tell 1" in text and "--keys" in text

@@ -1,15 +1,18 @@
 """Captures in pieces: the same tables as in one, however the pieces are cut and merged, in bounded memory."""
 
+import gzip
+import random
 import subprocess
 import sys
 from functools import reduce
 
+import numpy as np
 import pandas as pd
 import pytest
 from scapy.utils import rdpcap, wrpcap
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
-from helpers.captures import CaptureError, read_capture, read_pieces
+from helpers.captures import CaptureError, begins, merge_captures, read_capture, read_pieces
 from helpers.connections import connections
 from helpers.exchanges import exchanges
 from helpers.pieces import merge, read_captures, read_folder, summarise, summarise_file, tables_of
@@ -20,6 +23,7 @@ SOME = ("long-7-images-firefox", "long-7-images-replay", "idle-close-quiet", "pr
         "old-duplicate-accepted", "timers-10")
 NAMES = ("connections", "states", "exchanges")
 SPOKEN = ["protocol", "server_name"]
+NEED_ALL = ["retransmissions", "client_retransmissions", "server_retransmissions", "longest_silence"]
 PROBES = [("C", 45.0 + number, "A", 27, 44) for number in range(0, 9, 2)]
 ANSWERS = [("S", 45.1 + number, "A", 44, 28) for number in range(0, 9, 2)]
 LIMITED = """
@@ -41,9 +45,16 @@ def whole(path):
     return connections(capture), states(capture), exchanges(capture)
 
 
+def assert_frame_equal(found, expected):
+    """The same table; where it has columns that need all segments, they are `<NA>` in what came in pieces."""
+    kinds = {name: found[name].dtype for name in NEED_ALL if name in found}
+    assert found[list(kinds)].isna().all(axis=None)
+    pd.testing.assert_frame_equal(found, expected.assign(**dict.fromkeys(kinds, pd.NA)).astype(kinds))
+
+
 def same(tables, expected):
     for name, table in zip(NAMES, expected):
-        pd.testing.assert_frame_equal(getattr(tables, name), table)
+        assert_frame_equal(getattr(tables, name), table)
 
 
 def together(pieces):
@@ -56,13 +67,13 @@ def together(pieces):
 
 def same_without_payload(found, expected):
     """The same connections, but for what only payload says."""
-    pd.testing.assert_frame_equal(found.drop(columns=SPOKEN), expected.drop(columns=SPOKEN))
+    assert_frame_equal(found.drop(columns=SPOKEN), expected.drop(columns=SPOKEN))
     assert found[SPOKEN].isna().all(axis=None)
 
 
 def equal(found, expected):
     for table, other in zip(found, expected):
-        pd.testing.assert_frame_equal(table, other)
+        assert_frame_equal(table, other)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -193,6 +204,62 @@ def test_a_cut_file_in_pieces_says_where_and_gives_what_is_whole(tmp_path, data)
     pcap.write_bytes(pcap.read_bytes()[:-1])
     assert "frame 6 is cut short" in read_capture(pcap).cut and list(read_pieces(pcap,
         100))[-1].cut == read_capture(pcap).cut
+
+
+@pytest.mark.parametrize("left", [0.5, 0.97, 0.9999], ids=["half", "most", "but the end"])
+def test_a_cut_gzip_gives_all_whole_frames_and_says_where(tmp_path, data, left):
+    """Whole, in pieces, and as a folder."""
+    zipped = gzip.compress((data / "long-7-images-firefox" / "capture.pcapng").read_bytes())
+    path = tmp_path / "cut.pcapng.gz"
+    path.write_bytes(zipped[:int(len(zipped) * left)])
+    one, tables = read_capture(path), list(read_captures(path, piece=5_000, payload=True))
+    assert "the gzip data are cut short" in one.cut and tables[-1].cut == f"{path}: {one.cut}"
+    assert all(part.cut is None for part in tables[:-1])
+    equal(together(tables), whole(path))
+    pytest.importorskip("dask", reason="the extra `cluster` is not installed")
+    assert read_folder([path]).cut == tables[-1].cut
+
+
+def test_many_small_files_are_read_together(tmp_path, monkeypatch):
+    """Files that are smaller than a piece together are one; each that is damaged is named."""
+    paths = [tmp_path / f"{number}.pcap" for number in range(9)]
+    for number, path in enumerate(paths):
+        rows = [(who, 10 * number + time, *rest) for who, time, *rest in (*HANDSHAKE, *EXCHANGE, *SERVER_CLOSES)]
+        toy(path, *[segment(*row, client=("10.0.0.1", 40000 + number)) for row in rows])
+    paths[4].write_bytes(paths[4].read_bytes()[:-5])
+    size, made = paths[0].stat().st_size, []
+    monkeypatch.setattr("helpers.pieces.partial.summarise", lambda *given: made.append(1) or summarise(*given))
+    merged = merge_captures(paths)
+    for piece, partials in ((10 * size, 1), (2 * size, 5), (size, 9)):
+        made.clear()
+        tables = list(read_captures(paths[::-1], piece=piece, payload=True))
+        equal(together(tables), (connections(merged), states(merged), exchanges(merged)))
+        assert len(made) >= partials and (piece == size or len(made) == partials)
+        assert tables[-1].cut.startswith(f"{paths[4]}: byte") and "is cut short" in tables[-1].cut
+
+
+def test_zipped_files_are_read_one_by_one(tmp_path, data):
+    """How large they are once they are unzipped is not known before."""
+    zipped = tmp_path / "a.pcapng.gz"
+    zipped.write_bytes(gzip.compress((data / "long-0-images-replay" / "capture.pcapng").read_bytes()))
+    time, size = begins(data / "long-0-images-replay" / "capture.pcapng")
+    assert begins(zipped) == (time, None) and size == (data / "long-0-images-replay" / "capture.pcapng").stat().st_size
+    assert time == read_capture(zipped).start.value
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_numbers_in_pieces(tmp_path, data, seed):
+    """A sequence or acknowledgment number of a SYN, of data or of a FIN is damaged, or the file is cut."""
+    chance, path = random.Random(seed), data / SOME[seed] / "capture.pcapng"
+    capture, damaged = read_capture(path), bytearray(path.read_bytes())
+    kinds = capture.segments["flags"].astype(str)
+    for wanted in ("S", "F", "A"):
+        row = chance.choice(np.flatnonzero(kinds.str.contains(wanted)).tolist())
+        header = int(capture.headers["frame_at"][capture.segments.index[row] - 1]) + 14 + 20
+        damaged[header + chance.choice((4, 5, 8, 9))] ^= 1 << chance.randrange(8)
+    (tmp_path / "bad.pcapng").write_bytes(damaged[:chance.choice((len(damaged), len(damaged) * 2 // 3))])
+    found = together(read_captures(tmp_path / "bad.pcapng", piece=6_000, payload=True))
+    equal(found, whole(tmp_path / "bad.pcapng"))
 
 
 def test_dask_reads_a_folder_to_the_same_tables(tmp_path, data):

@@ -38,6 +38,10 @@ def both(path):
     segments, end = plain.read(path)
     found, capture = plain.follow(segments), read_capture(path)
     rows = connections(capture)[["ending", "closer", "time_wait", "keepalive_probes"]]
+    rows["ending"] = rows["ending"].replace("unanswered", "open")       # which the plain version does not tell apart
+    without_syn = (connections(capture)["roles"] != "syn").fillna(True)   # nor does it look for another sign of the ends
+    for name in ("closer", "time_wait"):
+        rows[name] = rows[name].mask(without_syn & rows[name].isin(("client", "server")))
     fast = [{name: missing(value) for name, value in row.items()} for row in rows.to_dict("records")]
     return found, [one.verdict(end) for one in found], fast, capture
 

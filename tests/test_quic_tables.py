@@ -89,6 +89,23 @@ def test_streams(path):
     assert table["method"].notna().all() and table["status"].notna().any()
 
 
+def test_the_servers_log(path, measured):
+    """Caddy wrote down the same requests, statuses and body sizes; what it sends for a header is a few bytes more."""
+    log = path.with_name("requests.csv")
+    if not log.exists():
+        pytest.skip("this recording has no log")
+    log = pd.read_csv(log)
+    log = log[log["request"].str.endswith(" HTTP/3.0")]
+    table = quic_exchanges(read_capture(path))
+    ports = quic_connections(read_capture(path))["client"].str.rpartition(":")[2].astype(int)
+    ours = sorted(zip(table["stream"].map(ports), table["method"] + " " + table["target"] + " HTTP/3.0", table["status"]))
+    assert ours == sorted(zip(log["client_port"], log["request"], log["status"])) and len(ours)
+    sizes = dict(zip(log["request"], log["body_bytes_sent"]))
+    more = table["response_bytes"] - (table["method"] + " " + table["target"] + " HTTP/3.0").map(sizes)
+    assert more.dropna().between(10, 500).all() and more.notna().any()
+    measured(f"log      {path.parent.name:24} {len(ours)} exchanges of HTTP/3 equal")
+
+
 def test_without_keys(path, without_keys):
     """What the Initial packets say is there without keys; what is encrypted is not."""
     assert not without_keys.secrets

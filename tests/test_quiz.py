@@ -21,7 +21,7 @@ RIGHT = {
     "05": {1: "9", 3: "18"}, "06": {2: "not at all"}, "07": {3: "mostly the server", 4: "the server with FIN"},
     "08": {1: "send its ACK again", 3: "refused"}, "09": {1: "100"}, "13": {2: "in 1"},
     "14": {2: "one", 4: "a RST", 5: "none", 6: "three", 7: "none"},
-    "15": {2: "more than 10", 3: "nobody's", 5: "by a reset", 6: "CLOSE_WAIT", 7: "nothing until it loses patience",
+    "15": {2: "more than 10", 3: "nobody's", 5: "by a reset", 7: "nothing until it loses patience",
            8: "the first"}}
 
 
@@ -68,6 +68,7 @@ def test_what_the_text_tells_and_nothing_else(path):
     ("How many: 6,000 or 12,000?", "12,000 in all.", "12,000"),
     ("How many: 2, 10, or more than 10?", "Far more than 10. Why?", "more than 10"),
     ("How many: 2, 10, or more than 10?", "10. Why?", None),
+    ("What is wrong: the number, or the order?", "The number is right in nine of ten.", None),
     ("Whose fault: the server's, which closed, it says; the client's; or nobody's?", "Nobody's alone.", "nobody's"),
     ("Who waits: the client or the server? And why?", "The client.", None),
     ("Will it come over this connection, or over another?", "Over another.", None),

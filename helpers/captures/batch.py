@@ -1,4 +1,4 @@
-"""The frames that are decoded together, and where each of them has got to."""
+"""The frames that are decoded together, and how far each of them has been decoded."""
 
 from collections import Counter
 from copy import copy

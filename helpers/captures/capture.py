@@ -1,7 +1,7 @@
 """A capture file in memory, and how it is made of its frames."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,8 +22,9 @@ from helpers.captures.segments import (
     number_addresses,
     seconds_since_first,
 )
+from helpers.captures.threads import in_threads
 
-GONE = 0    # in place of the number of a frame whose row counts no more
+GONE = 0    # the frame number of a row that is removed
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ class Capture:
     `dropped`: how many frames more the capturing system saw and lost, as the statistics of all interfaces in a pcapng
     file say (`isb_ifdrop` and `isb_osdrop`); None where the file does not say, as pcap never does.
     `secrets`: of its TLS connections, those that the file or a key log holds; never shown.
+    `threads`: how many threads its tables are made in.
 
     `datagrams`: one row per UDP datagram, made when first asked for, index `frame`: `time`, `src`, `sport`,
     `dst`, `dport`, `length` (payload bytes on the wire). They count in `skipped` too, which is about segments.
@@ -66,9 +68,10 @@ class Capture:
     derived: dict = field(repr=False, default_factory=dict)
     dropped: int | None = field(default=None, kw_only=True)
     secrets: Secrets = field(default_factory=Secrets, repr=False, kw_only=True)
+    threads: int = field(default=1, repr=False, kw_only=True)
 
     def without_secrets(self) -> "Capture":
-        """The same frames, as somebody reads them who has no keys."""
+        """The same capture without its secrets: what a reader without keys sees."""
         return replace(self, secrets=Secrets(), derived={})
 
     def payload(self, frame: int) -> bytes:
@@ -104,23 +107,18 @@ class Capture:
         at, size = self.headers["frame_at"][frame - 1], self.headers["frame_captured"][frame - 1]
         return self.data[at:at + size].tobytes()
 
-    # The names before these were public, until all modules use the new ones
-    _data = property(lambda self: self.data)
-    _headers = property(lambda self: self.headers)
-    _derived = property(lambda self: self.derived)
-
 
 def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Progress, damage: str | None = None,
-               base: int = 0) -> Capture:
+               base: int = 0, threads: int = 1) -> Capture:
     """The `Capture` of the frames in `chunks` (as `files.frames` gives them) of `data`.
 
     `progress` says how far they go, once they have been read. `damage`: what is wrong with the zipped file. `base`: at
-    which byte of the file `data` begins.
+    which byte of the file `data` begins. `threads`: how many decode the chunks.
     """
     frames, columns, udp = Columns(FRAME), Columns(SEGMENT), Columns(PLACE)
     addresses, skipped, fragments = [], Counter(), []
-    for part in chunks:
-        decoded, numbers, out, places, noted = decode(data, part, len(frames) + 1)
+    decoded_parts = in_threads(lambda numbered: (numbered[0], decode(data, *numbered)), _numbered(chunks), threads)
+    for part, (decoded, numbers, out, places, noted) in decoded_parts:
         fragments += [(rows, _some(part, rows["number"] - len(frames) - 1)) for rows in noted]
         frames.put(part, progress.found)
         columns.put(decoded, progress.found)
@@ -139,15 +137,23 @@ def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Pr
     cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
     return Capture(str(path), segments, len(seconds), dict(+skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
-                   dropped=progress.dropped, secrets=progress.secrets)
+                   dropped=progress.dropped, secrets=progress.secrets, threads=threads)
+
+
+def _numbered(chunks: Iterable[dict]) -> Iterator[tuple[dict, int]]:
+    """Each of `chunks` with the number of its first frame."""
+    first = 1
+    for part in chunks:
+        yield part, first
+        first += len(part["at"])
 
 
 def _defragment(data: np.ndarray, fragments: list, time_ns: np.ndarray, columns: Columns, udp: Columns, addresses: list,
                 skipped: Counter) -> np.ndarray:
-    """`data`, and behind it the packets that were put together from `fragments`; what they carry goes into the tables.
+    """`data`, and behind it the packets reassembled from `fragments`; their segments and datagrams go into the tables.
 
-    `fragments`: arrays of `fragments.FRAGMENT`, each with the columns of its frames. What the fragments counted for,
-    each alone, is taken back.
+    `fragments`: arrays of `fragments.FRAGMENT`, each with the columns of its frames. Rows and counts that stood for
+    single fragments are removed.
     """
     noted = np.concatenate([rows for rows, _ in fragments])
     together = put_together(data, noted, time_ns[noted["number"] - 1])

@@ -70,7 +70,7 @@ class Blocks:
             pass
 
     def _next(self):
-        """Take a block, or a run of packets; False where there is no whole one."""
+        """Take the next block, or the next run of packets; False where none is whole."""
         kind, self.size = self._head(self.buffer, self.at)
         if kind == SECTION_HEADER:
             self.order = BYTE_ORDERS.get(bytes(self.buffer[self.at + 8:self.at + 12]))

@@ -14,24 +14,29 @@ from helpers.captures.files import check_begin, frames, load
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, chunks
 from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import filled
-from helpers.captures.sources import CaptureFile, clear_errors, enough_memory, name_of, opened
+from helpers.captures.sources import CaptureFile, Plain, clear_errors, enough_memory, name_of, opened
+from helpers.captures.threads import number_of_threads
 
 IN_PIECES = "read it with helpers.pieces.read_captures"
 SMALLER_PIECES = "read it in smaller pieces"
 LARGEST_KEY_LOG = 1 << 26
+FIRST = 1 << 16     # bytes in which the first frame is looked for
 
 
-def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None) -> Capture:
+def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None, threads: int | None = None) -> Capture:
     """The TCP segments of the pcap or pcapng file at `path`, as a `Capture`; unzipped where it is gzip or zstd.
 
     `path`: of a file, or a file open for reading bytes. Raises `CaptureError` where it can't be opened, is no capture,
     or does not fit into memory. A file cut short gives all its whole frames, and `Capture.cut` says where it ended.
     `keys`: the path of a key log of TLS, whose secrets are added to those that the file itself may hold.
+    `threads`: how many threads read it and later make its tables, which are the same whatever the number; None: one per
+    processor.
     """
+    threads = number_of_threads(threads)
     with enough_memory(name_of(path), IN_PIECES):
         secrets = _secrets(keys)
         data, damage = load(path)
-        return _read(name_of(path), data, damage, secrets)
+        return _read(name_of(path), data, damage, secrets, threads)
 
 
 def _secrets(keys) -> Secrets:
@@ -56,13 +61,15 @@ def toy_capture(packets: Iterable) -> Capture:
     return _read("toy", np.frombuffer(header + b"".join(records), np.uint8))
 
 
-def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None) -> Capture:
+def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None, threads: int | None = None) -> Capture:
     """The `Capture` of one file, or of several (a ring buffer's, in any order), their frames in order of time.
 
     Raises `CaptureError` where one can't be read, or all together do not fit into memory; TypeError or ValueError where
     `paths` is a single path or empty. Frame numbers are those of the merged frames. `dropped` adds up what those files
     say that say anything. The secrets are those of all files, and of the key log at the path `keys`.
+    `threads`: as for `read_capture`.
     """
+    threads = number_of_threads(threads)
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f"merge_captures: paths is one path, {paths!r}; give a list of paths: [{paths!r}]")
     if not isinstance(paths, Iterable):
@@ -71,13 +78,13 @@ def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None) -> Ca
     if not paths:
         raise ValueError("merge_captures: no paths given; is the folder empty, or the pattern wrong?")
     if len(paths) == 1:
-        return read_capture(paths[0], keys)
+        return read_capture(paths[0], keys, threads)
     name = f"{len(paths)} files: {', '.join(map(name_of, paths))}"
     with enough_memory(name, IN_PIECES):
-        return _merged(name, paths, _secrets(keys))
+        return _merged(name, paths, _secrets(keys), threads)
 
 
-def _merged(name, paths, secrets):
+def _merged(name, paths, secrets, threads):
     datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
         (data, damage), progress = load(path), Progress()
@@ -93,15 +100,15 @@ def _merged(name, paths, secrets):
     in_order = ({name: column[chunk] for name, column in merged.items()} for chunk in chunks(order))
     whole = Progress(len(order), end=at, statistics=[(0, count) for count in drops if count is not None],
                      secrets=secrets)
-    return capture_of(name, np.concatenate(datas), in_order, whole, "; ".join(cuts))
+    return capture_of(name, np.concatenate(datas), in_order, whole, "; ".join(cuts), threads=threads)
 
 
-def _read(path, data, damage=None, secrets=None):
+def _read(path, data, damage=None, secrets=None, threads=1):
     progress = Progress()
     chunks_of_frames = frames(path, data, progress)
     if secrets:
         progress.secrets |= secrets
-    return capture_of(path, data, chunks_of_frames, progress, damage)
+    return capture_of(path, data, chunks_of_frames, progress, damage, threads=threads)
 
 
 def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
@@ -122,7 +129,28 @@ def read_pieces(path: CaptureFile, size: int) -> Iterator[Capture]:
         yield from _pieces(name, source, size)
 
 
+def begins(path: CaptureFile) -> tuple[int | None, int | None]:
+    """When the first frame of a capture file was captured, in ns since 1970; and how many bytes the file has.
+
+    Each is None where it isn't known: there is no frame, or none with a time; the file is zipped, or no regular one.
+    Raises `CaptureError` where the file can't be opened or is no capture.
+    """
+    name = name_of(path)
+    with enough_memory(name, SMALLER_PIECES), clear_errors(name), opened(path) as source:
+        check_begin(path, source)
+        size = source.size if isinstance(source, Plain) else None
+        _, parts, *_ = next(_parts(name, source, FIRST))
+        times = (part["time_ns"][~part["timeless"]] for part in parts)
+        return next((int(time[0]) for time in times if len(time)), None), size or None
+
+
 def _pieces(path, source, size):
+    for data, parts, progress, damage, base in _parts(path, source, size):
+        yield capture_of(path, data, iter(parts), progress, damage, base)
+
+
+def _parts(path, source, size):
+    """Yield (bytes, their frames in chunks, how far these go, damage, where they begin in the file) of each piece."""
     rest, base, progress, over = b"", 0, Progress(), False
     while not over:
         with clear_errors(path):
@@ -142,7 +170,7 @@ def _pieces(path, source, size):
         if not over:
             ahead.cuts.clear()
         progress = ahead
-        yield capture_of(path, data, iter(parts), progress, source.damage if over else None, base - len(head))
+        yield data, parts, progress, source.damage if over else None, base - len(head)
         base += progress.end - len(head)
         rest = unread.tobytes()
 

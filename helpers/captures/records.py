@@ -19,8 +19,8 @@ class Progress:
     `found`: how many frames there are, at most, as far as has been seen. `before`: how many frames the file has before
     these bytes. `head`: the bytes that the rest of the file needs before it to be read: the file's header, or the
     header of the section and its interfaces. `drops`: how many frames were dropped in all, by interface of the last
-    section. `statistics`: at which byte, and by how many, that has grown. `time_ns`: of the last frame, in ns since
-    1970; None as long as no frame had a time. `secrets`: those that the file holds so far.
+    section. `statistics`: (byte, how many more were dropped) of each block of statistics. `time_ns`: of the last frame,
+    in ns since 1970; None as long as no frame had a time. `secrets`: those that the file holds so far.
     """
 
     found: int = 0

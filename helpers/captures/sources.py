@@ -103,19 +103,21 @@ def _zstd(path):
 class Plain:
     """A file that is not zipped: `begin`, its first four bytes; `read(size)` gives the next bytes, `read()` all.
 
+    `size`: how many there are, 0 where that isn't known.
+
     Of a file that can't be read again from its start (`size` 0) these four were read before.
     """
 
     damage = None
 
     def __init__(self, file: BinaryIO, begin: bytes, size: int):
-        self.begin, self._file, self._before, self._size = begin, file, b"" if size else begin, size
+        self.begin, self._file, self._before, self.size = begin, file, b"" if size else begin, size
 
     def whole(self) -> np.ndarray:
         """All bytes, as an array."""
-        if not self._size or not hasattr(self._file, "readinto"):
+        if not self.size or not hasattr(self._file, "readinto"):
             return np.frombuffer(self.read(), np.uint8)
-        data, at = np.empty(self._size, np.uint8), 0    # faster than read(): one allocation, of large pages
+        data, at = np.empty(self.size, np.uint8), 0    # faster than read(): one allocation, of large pages
         while more := self._file.readinto(data[at:]):
             at += more
         return data[:at]

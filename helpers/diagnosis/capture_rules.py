@@ -17,7 +17,7 @@ from helpers.flow import segment_flow
 
 
 class Limits(NamedTuple):
-    """From where on a rule speaks, and why then."""
+    """The thresholds of the rules, each with its reason."""
 
     close_wait: float = 1.0      # seconds; a program that closes after the peer's FIN does so within milliseconds
     wait: float = 1.0            # seconds to the first byte of an answer; what people notice (Nielsen 1993)
@@ -57,7 +57,7 @@ def diagnose(tables: Tables, limits: Limits = LIMITS) -> pd.DataFrame:
 
 def refused(case: Case) -> Iterator[Finding]:
     """`refused`: a RST answers the SYN (RFC 9293 section 3.5.2), and nothing else was sent."""
-    rows = case.facts[(case.facts["reset_by"] == "server").fillna(False) & case.facts["only_syns"]]
+    rows = case.facts[(case.facts["ending"] == "refused").fillna(False) & case.facts["only_syns"]]
     for server, group in rows.groupby("server"):
         yield Finding(
             "refused", server, len(group), _span(group["opened"]), _streams(group),
@@ -264,7 +264,7 @@ def slow_reader(case: Case) -> Iterator[Finding]:
 
 def began_before(case: Case) -> Iterator[Finding]:
     """`began-before-the-capture`: connections without a SYN, of which little can be told."""
-    unknown = case.tables.connections["client"].isna()
+    unknown = (case.tables.connections["roles"] != "syn").fillna(True)
     if unknown.any():
         yield Finding(
             "began-before-the-capture", "cannot tell", int(unknown.sum()), "from the beginning",

@@ -23,13 +23,13 @@ class Tables(Protocol):
 
 
 def per_connection(tables: Tables) -> pd.DataFrame:
-    """One row per connection with a known client, index `stream`: the columns of `connections`, and
+    """One row per connection whose SYN was captured, index `stream`: the columns of `connections`, and
 
     `requests` (HTTP exchanges), `answered` (of them, those with a whole answer), `asked_last` (when the last request
     began), `answer_began` (when the server next sent data), `finished_before` (when the answer before it was whole);
     `syns` (of the client), `repeated_syns_for` (seconds from the first to the last), `only_syns` (neither end sent
-    anything but those and RSTs); `client_fin`, `server_fin` (seconds); `reset_by` (`client`, `server`: who sent the
-    RST that ended it), `reset_frame`, `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
+    anything but those and RSTs); `client_fin`, `server_fin` (seconds); `reset_frame` (of the RST that ended it),
+    `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
     client's first data after it had got the server's FIN are a TLS alert); `close_wait`, `close_wait_host` (the longest
     stay there, in seconds, within the capture); `repeating`, `repeated`, `repeated_for`, `silent_since`, `idle`,
     `heard`: see `_unanswered`.
@@ -38,10 +38,10 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
     facts = table.assign(client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
                          **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),
-                         **_resets(flow, table), tls=table.index.isin(handshakes(capture).index),
+                         **_resets(flow, table, ends), tls=table.index.isin(handshakes(capture).index),
                          **_unanswered(flow, table.index), **_close_wait(tables, flow))
     facts = facts.assign(alert_after_fin=_alert_after_fin(capture, flow, facts))
-    return facts[table["client"].notna()]
+    return facts[(table["roles"] == "syn").fillna(False)]
 
 
 def _requests(exchanges, flow, streams):
@@ -67,16 +67,11 @@ def _opening(flow, streams):
             "only_syns": ~other.groupby(flow["stream"]).any().reindex(streams, fill_value=True)}
 
 
-def _resets(flow, table):
-    """Who sent the RST at the time the connection ended by one; a tie is the first of them in the file."""
+def _resets(flow, table, ends):
+    """The RST that ended the connection, and whether the client sent any."""
     rows = flow[(flow["flags"] & RST) > 0]
-    ended = table["closed"].where(table["ending"] == "reset").reindex(rows["stream"])
-    ended = ended.to_numpy(dtype=float, na_value=np.nan)
-    rows_then = rows[rows["time"].to_numpy() == ended].sort_values("row", kind="stable").reset_index()
-    first = rows_then.drop_duplicates("stream").set_index("stream")
-    return {"reset_by": first["end"].astype("string").reindex(table.index),
-            "reset_frame": first["frame"].astype("Int64").reindex(table.index),
-            "client_reset": table.index.isin(rows.loc[rows["end"] == "client", "stream"])}
+    frames = ends["reset_frame"].iloc[::2].astype("Int64").where(table["reset_by"].notna())
+    return {"reset_frame": frames, "client_reset": table.index.isin(rows.loc[rows["end"] == "client", "stream"])}
 
 
 def _alert_after_fin(capture, flow, facts):
@@ -119,7 +114,7 @@ def _acknowledged(flow):
 
 
 def _unanswered(flow, streams):
-    """The data that an end sent again and again while nothing came from its peer, who never acknowledged them either.
+    """The data that an end sent again and again, while its peer sent nothing and never acknowledged them.
 
     `repeating`: which end; `repeated`: how often after the first time; `repeated_for`: seconds from the first to the
     last of them; `silent_since`: when it first sent them; `idle`: how long nothing had been sent before; `heard`: how

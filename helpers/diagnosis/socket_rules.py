@@ -20,7 +20,7 @@ BACKLOG_IN_QUEUES = "ss"       # whose queues of a listening socket are the conn
 
 
 class SocketLimits(NamedTuple):
-    """From how many on a rule speaks, and why then."""
+    """The thresholds of the rules, each with its reason."""
 
     close_wait: int = 5          # a program that closes does so within milliseconds: a list catches few in the act
     unanswered: int = 3          # connections that are being opened at this very moment are few, too

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.flow.batches import Flow, directions, flows
-from helpers.flow.first_bytes import Beginning, beginning, handshakes, inside, pairs, protocols
+from helpers.flow.batches import Flow, directions, flows, of_flows
+from helpers.flow.first_bytes import Beginning, beginning, handshakes, inside, pairs, protocols, spoken
 from helpers.flow.groups import (
     NO_LIMIT,
     NONE,
@@ -29,8 +29,8 @@ from helpers.flow.reassembly import byte_streams
 __all__ = ["HOSTS", "NONE", "NO_LIMIT", "Beginning", "Flow", "History", "accepted_resets", "beginning", "byte_streams",
            "directions", "first_row",
            "first_value", "flows", "handshakes", "highest", "inside", "known_before", "last_row",
-           "lowest", "of_peer", "pairs", "positions", "probes",
-           "probes_and_resets", "protocols", "segment_flow", "values_at"]
+           "lowest", "of_flows", "of_peer", "pairs", "positions", "probes",
+           "probes_and_resets", "protocols", "segment_flow", "spoken", "values_at"]
 HOSTS = ("client", "server")
 SEGMENT_HEADERS = ("flags", "window", "scale", "side", "payload_at", "payload_captured")
 COLUMNS = ("stream", "time", "flags", "length", "window", "raw_seq", "raw_ack", "row", "direction", "has_ack", "began",

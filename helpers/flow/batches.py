@@ -3,12 +3,12 @@
 A batch fits into a processor's cache, which makes the work on it several times as fast as on the whole file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from helpers.captures import ACK, CHUNK, FIN, LARGEST_SCALE, RST, SYN, Capture, in_groups
+from helpers.captures import ACK, CHUNK, FIN, LARGEST_SCALE, RST, SYN, Capture, in_groups, in_threads
 from helpers.flow.groups import NO_LIMIT, NONE, first_row, highest, running_highest
 from helpers.flow.numbers import count_from_initial
 
@@ -26,8 +26,8 @@ class Flow:
     counted from the initial number of their direction if its SYN or SYN-ACK was captured (`began`), or else from the
     first number that was seen; `seq_end`: the next number after the segment. `has_ack`: ACK and no RST. `edge`: the
     highest number that the receiver ever allowed (its ACK and window). `valid`: no RST, inside that window and not
-    before the sender's SYN, unless that was captured late: numbers that follow it, and the peer's, say so; other
-    segments are old duplicates, or damaged.
+    before the sender's SYN. (Where a SYN stands in the file behind what it opened, the numbers decide.) Segments that
+    are not valid are old duplicates, or damaged.
     """
 
     first: int
@@ -66,7 +66,16 @@ def directions(capture: Capture) -> np.ndarray:
 
 def flows(capture: Capture, size: int | None = None) -> Iterator[Flow]:
     """Yield the segments of `capture`, in batches of whole connections of about `size` segments (`CHUNK`)."""
-    size = size or CHUNK
+    return (_flow(*batch) for batch in _batches(capture, size or CHUNK))
+
+
+def of_flows(work: Callable, capture: Capture) -> Iterator:
+    """Yield `work(flow)` for each of `flows(capture)`, in their order, made in the threads of `capture`."""
+    return in_threads(lambda batch: work(_flow(*batch)), _batches(capture, CHUNK), capture.threads)
+
+
+def _batches(capture: Capture, size: int) -> Iterator[tuple]:
+    """Yield what `_flow` needs for each of `flows(capture, size)`."""
     segments, headers, direction = capture.segments, capture.headers, directions(capture)
     columns = {"direction": direction, "known": segments["host"].cat.codes.to_numpy() >= 0,
                **{name: segments[name].to_numpy() for name in ("time", "length")},
@@ -78,12 +87,13 @@ def flows(capture: Capture, size: int | None = None) -> Iterator[Flow]:
         last = max(int(np.searchsorted(ends, begin + size, "right")), first + 1)
         stop = int(ends[last - 1]) if len(ends) else 0
         row, begins = order[begin:stop], np.r_[begin, ends[first:last - 1]][:len(ends[first:last])] - begin
-        yield _flow({name: column[row] for name, column in columns.items()}, row, first, begins)
+        yield columns, row, first, begins
         first, begin = last, stop
 
 
 def _flow(columns: dict, row: np.ndarray, first: int, begins: np.ndarray) -> Flow:
-    """The `Flow` of the segments at `row`; `first` and `begins` as there."""
+    """The `Flow` of the segments at `row` of `columns`; `first` and `begins` as there."""
+    columns = {name: column[row] for name, column in columns.items()}
     size, flags, direction = 2 * len(begins), columns["flags"], columns["direction"] - 2 * first
     columns |= {"direction": direction, **{name: columns[name].astype(np.int64) for name in ("raw_seq", "raw_ack")}}
     began, seq, ack = count_from_initial(direction, flags, columns["raw_seq"], columns["raw_ack"], size)

@@ -5,14 +5,15 @@ TLS is known by its records and HTTP by its first line, not by a port.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import Capture
-from helpers.flow.batches import ARRAYS, Flow, flows
-from helpers.flow.groups import first_value
+from helpers.captures import SYN, Capture
+from helpers.flow.batches import ARRAYS, Flow, of_flows
+from helpers.flow.groups import first_row, first_value
 from helpers.flow.reassembly import byte_streams
 from helpers.protocols import http1, http2, tls
 from helpers.protocols.bytestream import ByteStream, Cursor
@@ -20,6 +21,8 @@ from helpers.protocols.tls_keys import cipher_name
 from helpers.protocols.tls_session import Session, read_session
 
 EARLY = 1 << 16     # bytes of each direction: more than any handshake takes
+LINE = 128          # bytes in which a request line is looked for in all connections at once
+SHORTEST_LINE = 16  # "GET / HTTP/1.1" and its end
 SEARCHED = 16       # pieces of a direction whose beginning was not captured
 HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "string", "offered": "string",
                      "chosen": "string", "resumed": "boolean", "early_data": "boolean", "round_trips": "Int64",
@@ -27,10 +30,14 @@ HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "st
 
 
 class Beginning(NamedTuple):
-    """How a connection begins: its `protocol` (`tls`, `h2c`, `http/1.1`, ...), and which end `asks`, 0 or 1."""
+    """How a connection begins: its `protocol` (`tls`, `h2c`, `http/1.1`, ...), and which end `asks`, 0 or 1.
+
+    `shown`: what shows that it is this end: a `request` of HTTP, or the `hello` of TLS; None where nothing does.
+    """
 
     protocol: str | None
     asks: int
+    shown: str | None = None
 
 
 def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
@@ -38,13 +45,14 @@ def beginning(pair: tuple[ByteStream | None, ByteStream | None]) -> Beginning:
     for side, stream in enumerate(pair):
         for data, begins in _first_pieces(stream) if stream else ():
             if tls.looks_like_tls(data, begins):
-                return Beginning("tls", _client_of(pair, side, data))
+                asks = _client_of(pair, side, data)
+                return Beginning("tls", asks or 0, None if asks is None else "hello")
             if http2.begins(data):
-                return Beginning("h2c", side)
+                return Beginning("h2c", side, "request")
             if line := http1.REQUEST_LINE.match(data.lstrip(b"\r\n")):
-                return Beginning(f"http/{line[3].decode()}", side)
+                return Beginning(f"http/{line[3].decode()}", side, "request")
             if http1.STATUS_LINE.match(data):
-                return Beginning(f"http/{data[5:8].decode()}", side ^ 1)
+                return Beginning(f"http/{data[5:8].decode()}", side ^ 1, "request")
     return Beginning(None, 0)
 
 
@@ -62,13 +70,16 @@ def _first_pieces(stream: ByteStream) -> Iterator[tuple[bytes, bool]]:
         yield data, begins
 
 
-def _client_of(pair, side: int, data: bytes) -> int:
-    """Which end is the client of TLS: the one that says ClientHello; `data`: what the end `side` sends first."""
+def _client_of(pair, side: int, data: bytes) -> int | None:
+    """Which end is the client of TLS: the one that says ClientHello; None where neither is seen to.
+
+    `data`: what the end `side` sends first.
+    """
     if data[0] == tls.HANDSHAKE and data[tls.HEAD:tls.HEAD + 1] in (b"\1", b"\2"):
         return side if data[tls.HEAD] == tls.CLIENT_HELLO else side ^ 1
     other = pair[side ^ 1]
     first, _ = next(_first_pieces(other), (b"", True)) if other else (b"", True)
-    return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else 0
+    return side ^ 1 if first[:1] == b"\x16" and first[tls.HEAD:tls.HEAD + 1] == b"\1" else None
 
 
 def pairs(streams: dict[int, ByteStream]) -> Iterator[tuple[int, tuple]]:
@@ -86,21 +97,33 @@ def inside(session: Session) -> str | None:
 
 
 def protocols(capture: Capture) -> pd.DataFrame:
-    """What each connection speaks, index `stream`: `protocol` and `server_name` (SNI); `<NA>` where that can't be told.
+    """What each connection speaks, index `stream`: `protocol`, `server_name` (SNI), `asks`, `shown`.
 
     `protocol`: `http/1.1`, `http/1.0`, `h2c` (HTTP/2 in the clear); what TLS agreed on (ALPN), such as `h2`, or what
-    its plaintext is, where that can be read; else `tls`.
+    its plaintext is, where that can be read; else `tls`. `asks`: which end of `end_events` is the client by what it
+    says, 0 or 1, and what shows it: a `request` of HTTP, the `hello` of TLS. `<NA>` where that can't be told.
     """
-    names, servers = {}, {}
-    for stream, pair, begins in _beginnings(capture):
-        names[stream] = begins.protocol
-        if begins.protocol == "tls":
-            session = _session(pair, begins, capture)
-            names[stream] = inside(session) or "tls"
-            servers[stream] = session.hellos.client and session.hellos.client.server_name
+    kinds = {"protocol": "string", "server_name": "string", "asks": "Int64", "shown": "string"}
     index = pd.RangeIndex(int(capture.segments["stream"].max()) + 1 if len(capture.segments) else 0, name="stream")
-    return pd.DataFrame({name: pd.array([found.get(stream) for stream in index], "string")
-                         for name, found in (("protocol", names), ("server_name", servers))}, index)
+    table = np.full((len(kinds), len(index)), None, object)
+    if "spoken" not in capture.derived:
+        capture.derived["spoken"] = [row for rows in of_flows(partial(spoken, capture), capture) for row in rows]
+    for streams, values in capture.derived["spoken"]:
+        for column, value in zip(table, values):
+            column[streams] = value
+    return pd.DataFrame({name: pd.array(column, kind) for (name, kind), column in zip(kinds.items(), table)}, index)
+
+
+def spoken(capture: Capture, flow: Flow) -> list[tuple]:
+    """What the connections of `flow` speak: (stream, or an array of streams, their columns in `protocols`)."""
+    rows = []
+    for streams, pair, begins in _beginnings_of(capture, flow):
+        name, server = begins.protocol, None
+        if name == "tls":
+            session = _session(pair, begins, capture)
+            name, server = inside(session) or "tls", session.hellos.client and session.hellos.client.server_name
+        rows.append((streams, (name, server, begins.asks if begins.shown else None, begins.shown)))
+    return rows
 
 
 def handshakes(capture: Capture) -> pd.DataFrame:
@@ -136,14 +159,52 @@ def _session(pair: tuple, begins: Beginning, capture: Capture) -> Session:
     return read_session(pair[begins.asks], pair[begins.asks ^ 1], capture.secrets)
 
 
-def _beginnings(capture: Capture) -> Iterator[tuple[int, tuple, Beginning]]:
-    """Yield the stream of each connection with payload that says something, its first bytes, and how it begins."""
-    for flow in flows(capture):
-        early = _early(flow, capture)
-        if len(early.row):
-            for connection, pair in pairs(byte_streams(capture, early, http1.may_begin_request)):
-                if (begins := beginning(pair)).protocol:
-                    yield flow.first + connection, pair, begins
+def _beginnings(capture: Capture) -> Iterator[tuple]:
+    """Yield (stream, what its two ends sent first, how it begins) of each connection whose payload says something.
+
+    Where it begins with a line of HTTP/1.x: (array of such streams, None, how all of these begin).
+    """
+    for found in of_flows(partial(_beginnings_of, capture), capture):
+        yield from found
+
+
+def _beginnings_of(capture: Capture, flow: Flow) -> list[tuple]:
+    """What `_beginnings` yields of `flow`."""
+    early = _early(flow, capture)
+    if not len(early.row):
+        return []
+    found, others = [], np.ones(flow.directions // 2, bool)
+    for connections, begins in _first_lines(capture, early):
+        found.append((flow.first + connections, None, begins))
+        others[connections] = False
+    rows = np.flatnonzero(others[early.stream])
+    streams = byte_streams(capture, _rows_of(early, rows), http1.may_begin_request) if len(rows) else {}
+    slow = ((flow.first + connection, pair, beginning(pair)) for connection, pair in pairs(streams))
+    return found + [one for one in slow if one[2].protocol]
+
+
+def _first_lines(capture: Capture, flow: Flow) -> Iterator[tuple[np.ndarray, Beginning]]:
+    """Yield connections whose first end begins with the same request line, all in its first segment, and how they do.
+
+    Most connections of a capture begin with one of a few lines. Each of those is read once, as `beginning` reads it.
+    """
+    row = first_row(flow.direction, flow.valid & (flow.length > 0), flow.directions)[::2]
+    connections = np.flatnonzero(row >= 0)
+    row = row[connections]
+    at, size = (capture.headers[name][flow.row[row]] for name in ("payload_at", "payload_captured"))
+    whole = flow.began[row] & (flow.seq[row] == 1) & (flow.flags[row] & SYN == 0) & (size >= SHORTEST_LINE)
+    connections, at, size = connections[whole], at[whole], size[whole]
+    places = np.minimum(at[:, None] + np.arange(LINE), len(capture.data) - 1)
+    texts = np.where(np.arange(LINE) < size[:, None], capture.data[places], np.uint8(0))
+    distinct, which = np.unique(texts.view(f"V{LINE}").ravel(), return_inverse=True)
+    for number, text in enumerate(distinct.tolist()):
+        line = http1.REQUEST_LINE.fullmatch(text[:text.find(b"\n") + 1])
+        if line:
+            yield connections[which == number], Beginning(f"http/{line[3].decode()}", 0, "request")
+
+
+def _rows_of(flow: Flow, rows: np.ndarray) -> Flow:
+    return replace(flow, **{name: getattr(flow, name)[rows] for name in ARRAYS})
 
 
 def _early(flow: Flow, capture: Capture) -> Flow:
@@ -154,4 +215,4 @@ def _early(flow: Flow, capture: Capture) -> Flow:
     else:
         first = np.where(flow.began, 0, first_value(flow.seq, flow.direction, data, flow.directions)[flow.direction])
         rows = np.flatnonzero(data & (flow.seq < first + EARLY))
-    return replace(flow, **{name: getattr(flow, name)[rows] for name in ARRAYS})
+    return _rows_of(flow, rows)

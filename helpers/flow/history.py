@@ -10,7 +10,7 @@ from helpers.flow.groups import NONE, first_row, last_row, running_highest
 
 
 class History(NamedTuple):
-    """What was known before each segment, an array each.
+    """What was known before each segment: an array for each field.
 
     `acked`: the highest acknowledgment by its receiver. `next`: the next sequence number expected of its sender.
     `fin_before`: whether its sender had sent a FIN. `peer_window`: the last window that its receiver had announced.
@@ -58,9 +58,10 @@ def probes(flow: Flow, known: History) -> np.ndarray:
 def accepted_resets(flow: Flow, known: History) -> np.ndarray:
     """Which segments are RSTs that their receiver accepts (RFC 9293 sections 3.10.7.3 and 3.10.7.4).
 
-    A RST counts at the next number expected: between what was acknowledged and what was sent. One further on in the
-    window may stand there too, where what was sent before it was not captured: unless its sender had sent a FIN, or
-    its receiver speaks on. To an end that has sent a SYN and heard nothing yet, it must acknowledge that SYN.
+    A RST counts where its number is the next one expected: not below what was acknowledged, not above what was sent. A
+    higher number inside the window counts too, as data before it may not have been captured; but not where its sender
+    had sent a FIN, or where its receiver goes on to send. An end that has sent a SYN and heard nothing yet accepts it
+    only if it acknowledges that SYN.
     """
     rows = np.flatnonzero(flow.flags & RST)
     before, seq, peer = known.at(rows), flow.seq[rows], flow.direction[rows] ^ 1
@@ -86,7 +87,7 @@ def probes_and_resets(flow: Flow) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_surprises(flow: Flow) -> np.ndarray:
-    """By connection, whether a segment doesn't begin where its sender had stopped, or acknowledges unseen data."""
+    """By connection, whether a segment does not continue its sender's last one, or acknowledges data not captured."""
     here, first = np.arange(len(flow.row)), flow.direction & 1 == 0
     begin = flow.begins[flow.stream]
     last = [np.r_[-1, np.maximum.accumulate(np.where(mine, here, -1))][:-1] for mine in (first, ~first)]

@@ -40,7 +40,7 @@ def count_from_initial(direction: np.ndarray, flags: np.ndarray, raw_seq: np.nda
 
 
 def _else_first(known: np.ndarray, values: np.ndarray, group: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """What is `known` of each group, and where that is NONE the first of `values` among `rows`."""
+    """`known` of each group; where that is NONE, the first of `values` among `rows` of the group."""
     missing = known == NONE
     return np.where(missing, first_value(values, group, rows, len(known)), known) if missing.any() else known
 
@@ -48,9 +48,9 @@ def _else_first(known: np.ndarray, values: np.ndarray, group: np.ndarray, rows: 
 def _unwrap(raw: np.ndarray, group: np.ndarray, steady: np.ndarray, initial: np.ndarray) -> np.ndarray:
     """`raw` (modulo 2**32) counted from the `initial` of its group, without wrap-around.
 
-    In a group that stays near its initial number, that is the distance from it. In a longer one each number is
-    measured from the number before it, so that it may go round as often as it likes; only `steady` rows are steps of
-    this way, and only where they are no further from the one before than a window is wide.
+    In a group whose numbers stay near the initial one, that is the distance from it. In a longer group each number is
+    counted from the one before it, so it may wrap around any number of times. Only `steady` rows count for that, and
+    only those not further from the one before than the largest window.
     """
     counted = _distance(raw, initial[group])
     long = np.zeros(len(initial), bool)

@@ -7,7 +7,7 @@ from helpers.captures import FIN, LARGEST_SCALE, RST, SYN
 from helpers.flow import NONE, Flow, History, first_row, first_value, highest, known_before, last_row, of_peer, probes
 
 SPAN = 30.0     # seconds; less than TIME_WAIT, so that a chain of segments that prolong it stays whole
-STRIDE = 29     # of 2**29 bytes; less than half a window, so that numbers that go round can be followed
+STRIDE = 29     # of 2**29 bytes, half the largest window: so numbers that wrap around can be followed
 
 
 def decide(flow: Flow, weight: np.ndarray, probe_count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -27,11 +27,11 @@ def decide(flow: Flow, weight: np.ndarray, probe_count: np.ndarray) -> tuple[np.
 
 
 def _gather_undecided(flow: Flow, known: History, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights; and a mask of the first and the last segment in each group that may turn out to be probes together.
+    """The weights; and a mask of the first and the last segment in each group of possible keep-alive probes.
 
-    Where no SYN was captured, a segment that looks like a probe, or like the first of its direction, may be one: what
-    was sent and acknowledged before is known in the piece before. The last one has the highest acknowledgment, so it
-    may show that its sender was in CLOSE_WAIT.
+    Where no SYN was captured, a segment that looks like a probe, or that is the first of its direction, may be one:
+    only the piece before knows what was sent and acknowledged. The last one has the highest acknowledgment, so it may
+    show that its sender was in CLOSE_WAIT.
     """
     first = first_value(flow.seq, flow.direction, flow.valid, flow.directions)[flow.direction]
     may_be = (flow.length <= 1) & (flow.flags & (SYN | FIN | RST) == 0) & ~flow.began & (weight > 0)

@@ -70,4 +70,4 @@ def _put_together(shares: Sequence[Tables]) -> Tables:
             table = table.assign(stream=np.searchsorted(places, table["stream"]))
             table = table.sort_values(order, kind="stable", ignore_index=True)
         others.append(table)
-    return Tables(connected, *others, shares[0].start)
+    return Tables(connected, *others, shares[0].start, shares[0].cut)

@@ -10,11 +10,11 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
-from helpers.captures import Capture, Secrets, as_segments, read_pieces
+from helpers.captures import Capture, Secrets, as_segments, begins, merge_captures, read_pieces
 from helpers.flow import flows
 from helpers.pieces.deciding import decide
 
-PIECE, FIRST = 64 << 20, 1 << 16
+PIECE, MOST_TOGETHER = 64 << 20, 1000     # bytes; files
 NUMBERS = ("time_ns", "sport", "dport", "seq", "ack", "flags", "length", "window", "scale", "weight", "probes",
            "number")
 
@@ -40,21 +40,45 @@ class Partial:
 
 
 def partials(paths: Sequence | str | PathLike, piece: int, payload: bool) -> Iterator[Partial]:
-    """Yield the `Partial` of each piece of `piece` bytes of each capture, in order of time."""
-    for path in in_time(paths):
-        for capture in read_pieces(path, piece):
-            yield summarise(capture, payload)
+    """Yield the `Partial` of each piece of `piece` bytes of the captures, in order of time.
+
+    A piece is a part of a large file, or several small ones together.
+    """
+    for group in _together(_with_sizes(paths), piece):
+        if len(group) > 1:
+            yield summarise(merge_captures(group), payload)
+        else:
+            for capture in read_pieces(group[0], piece):
+                yield summarise(capture, payload, f"{capture.path}: ")
+
+
+def _together(sizes: list[tuple], piece: int) -> Iterator[list]:
+    """Yield the captures in groups that have no more than `piece` bytes together, and leave large ones alone."""
+    group, size = [], 0
+    for path, own in sizes:
+        if group and (own is None or size + own > piece or len(group) == MOST_TOGETHER):
+            yield group
+            group, size = [], 0
+        group.append(path)
+        size += piece + 1 if own is None else own
+    if group:
+        yield group
 
 
 def in_time(paths: Sequence | str | PathLike) -> list:
-    """The captures in the order of their first frames; one without a frame stands at the end."""
+    """The captures in the order of their first frames; one without a frame that has a time stands at the end."""
+    return [path for path, _ in _with_sizes(paths)]
+
+
+def _with_sizes(paths: Sequence | str | PathLike) -> list[tuple]:
+    """The captures as `in_time` has them, each with its size in bytes; None: not known, or not asked."""
     if not isinstance(paths, (str, PathLike, Iterable)):
         raise TypeError(f"paths is {paths!r}; give the path of a capture, or a list of paths")
     paths = [paths] if isinstance(paths, (str, PathLike)) or hasattr(paths, "read") else list(paths)
     if len(paths) < 2:
-        return paths
-    first = {path: next(read_pieces(path, FIRST)) for path in paths}
-    return sorted(paths, key=lambda path: (not first[path].frames, first[path].start))
+        return [(path, None) for path in paths]
+    first = [(path, *begins(path)) for path in paths]
+    return [(path, size) for path, _, size in sorted(first, key=lambda one: (one[1] is None, one[1]))]
 
 
 def summarise_file(path: str | PathLike, payload: bool = False) -> Partial:
@@ -62,8 +86,11 @@ def summarise_file(path: str | PathLike, payload: bool = False) -> Partial:
     return reduce(merge, partials([path], PIECE, payload))
 
 
-def summarise(capture: Capture, payload: bool = False) -> Partial:
-    """The `Partial` of a `Capture`; with `payload` every segment that has any is kept."""
+def summarise(capture: Capture, payload: bool = False, file: str = "") -> Partial:
+    """The `Partial` of a `Capture`; with `payload` every segment that has any is kept.
+
+    `file`: what stands before its `cut`.
+    """
     segments, headers = capture.segments, capture.headers
     start = capture.start.value
     rows = segments[["src", "sport", "dst", "dport", "seq", "ack", "length"]].reset_index(drop=True)
@@ -75,7 +102,7 @@ def summarise(capture: Capture, payload: bool = False) -> Partial:
             headers["payload_at"].tolist(), headers["payload_captured"].tolist())]
     partial = Partial(rows, capture.frames, Counter(capture.skipped), start if capture.frames else None,
                       start + round(capture.end * 1e9) if capture.frames else None,
-                      (f"{capture.path}: {capture.cut}",) if capture.cut else (), capture.secrets)
+                      (file + capture.cut,) if capture.cut else (), capture.secrets)
     return _thinned(partial, capture)
 
 

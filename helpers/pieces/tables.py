@@ -17,13 +17,15 @@ from helpers.states import states
 class Tables:
     """The tables of whole connections: `connections`, `states`, and `exchanges` (None where they weren't asked for).
 
-    Their times are seconds since `start`, the first frame of all.
+    Their times are seconds since `start`, the first frame of all. `cut`: where and why reading stopped before the end
+    of a file, as far as has been read; None where it did not.
     """
 
     connections: pd.DataFrame
     states: pd.DataFrame
     exchanges: pd.DataFrame | None
     start: pd.Timestamp
+    cut: str | None = None
 
 
 def tables_of(partial: Partial, payload: bool = False, numbers: int = 0) -> Tables:
@@ -45,7 +47,7 @@ def tables_of_streams(capture: Capture, connected: pd.DataFrame, number: np.ndar
         part, streams = whole[wanted[streams]], number[streams[wanted[streams]]]
         tables[place] = part.assign(stream=streams).reset_index(drop=True) if "stream" in part \
             else part.set_axis(pd.Index(streams, name="stream"))
-    return Tables(*tables[:2], tables[2] if payload else None, capture.start)
+    return Tables(*tables[:2], tables[2] if payload else None, capture.start, capture.cut)
 
 
 def stream_numbers(partial: Partial, capture: Capture, numbers: int) -> tuple[np.ndarray, int]:

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from operator import add
 
 LONGEST_LINE = 1 << 20
 
@@ -83,7 +84,8 @@ def runs(stream: ByteStream) -> Iterator[Run]:
         if whole - places[start] == seqs[stop - 1] + sizes[stop - 1] - seqs[start]:     # the pieces lie side by side
             data = bytes(buffer[places[start]:whole])
         else:
-            data = b"".join([buffer[at:at + size] for at, size in zip(places[start:stop], sizes[start:stop])])
+            begins = places[start:stop]
+            data = b"".join(map(buffer.__getitem__, map(slice, begins, map(add, begins, sizes[start:stop]))))
         yield Run(pieces, start, stop, seqs[start], data)
         start = stop
 

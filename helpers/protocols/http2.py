@@ -113,7 +113,7 @@ def _frame(run: Run, at: int, end: int, size: int, gap: bool) -> Frame:
 
 
 def _find_frame(run: Run, stream: ByteStream) -> int | None:
-    """Where a frame begins with a piece of `run`, as senders let most of them."""
+    """Where a frame begins at the beginning of a piece of `run`, as most frames do."""
     pieces = stream.pieces
     for place in range(run.start, run.stop):
         at = pieces.seq[place] - run.begin
@@ -141,9 +141,10 @@ def _likely(data: bytes, at: int, streams: range) -> bool:
 # Header blocks
 
 class Block(NamedTuple):
-    """A header block: its stream; the one that is `promised`, or 0; its `fields`, None where they can't be unpacked.
+    """A header block: its stream; the one that is `promised`, or 0; `fields`, its pseudo-header fields.
 
-    `size`: of its frames. `last`: whether the message ends with it. `begun`, `ended`: when its bytes arrived.
+    `fields` is None where they can't be unpacked. `size`: of its frames. `last`: whether the message ends with it.
+    `begun`, `ended`: when its bytes arrived.
     """
 
     stream: int
@@ -200,7 +201,7 @@ class _Blocks:
         except (HPACKError, ValueError, IndexError):
             self._decoder = None
             return None
-        return {bytes(name): bytes(value) for name, value in reversed(fields)}
+        return {bytes(name): bytes(value) for name, value in reversed(fields) if name[:1] == b":"}
 
 
 def _block_of(frame: Frame) -> tuple[int, bytearray | None]:

@@ -1,4 +1,4 @@
-"""One QUIC connection, as its datagrams tell it one after the other."""
+"""One QUIC connection, built up from its datagrams, one after the other."""
 
 from helpers.protocols.quic import (
     HANDSHAKE,
@@ -52,7 +52,7 @@ class Connection(Opening):
             self._read(time, frame, side, data, packet)
 
     def _know(self, packet, side):
-        """Note the connection IDs and the version that a header names, and the role of its sender where it tells it."""
+        """Note the connection IDs and the version in a header, and which end sent it where the packet shows it."""
         if packet.kind == VERSION_NEGOTIATION:
             return
         if packet.kind == ONE_RTT:

@@ -1,4 +1,4 @@
-"""Packets of a QUIC connection opened: which keys are theirs, at each stage of it."""
+"""Decrypts the packets of a QUIC connection: finds the keys for each stage of it."""
 
 from helpers.protocols.quic import (
     HANDSHAKE,

@@ -51,7 +51,7 @@ def quic_exchanges(capture: Capture) -> pd.DataFrame:
 
 
 def quic_marks(capture: Capture) -> pd.DataFrame:
-    """What begins and ends connections in an unusual way, or for good: one row each, in order of time.
+    """Retries, version negotiations, and what ends connections: one row each, in order of time.
 
     Columns: `time` (s), `frame`, `stream` (as in `quic_connections`), `host`, `mark` (`Retry`, `Version Negotiation`,
     `CONNECTION_CLOSE`, `stateless reset`; `GOAWAY`, with the frame `-1`: a stream's bytes have a time alone).

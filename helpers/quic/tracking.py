@@ -66,7 +66,7 @@ class Tracker:
                 self._lengths.add(len(name))
 
     def _short(self, packet, src, dst, data, length):
-        """A packet of which only the receiver knows how long the ID is: any ID known that fits, or else the pair."""
+        """The connection of a 1-RTT packet: by a known ID that fits, else by the endpoints (its ID has no length)."""
         fallback = self._pairs.get((src, dst), (None, None))
         if fallback[0] and data[1:1 + fallback[0].id_length[1 - fallback[1]]] in fallback[0].ids[1 - fallback[1]]:
             return fallback

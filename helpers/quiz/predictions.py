@@ -66,6 +66,8 @@ def _right(choices, answer):
     """The place of the one choice that the answer's first sentence names, and names first; else None."""
     sentence = re.split(r"[.:;?!](?:\s|$)", answer, maxsplit=1)[0]
     lead, said = _words(sentence.split(", ")[0]), _words(sentence)
+    if re.search(r"\b(?:is|are|was|were)\b", sentence.split(", ")[0]):     # a statement about a choice, not its name
+        return None
     tokens = [_words(choice) for choice in choices]
     named = [place for place, words in enumerate(tokens) if lead and _is_named(words, lead)]
     others = [words for place, words in enumerate(tokens) if named and place != named[0]]

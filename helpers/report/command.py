@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(options)
     except CaptureError as error:
         where = f"{error.path}: byte {error.offset}" if error.offset else error.path
-        return _failed(f"{where}: {error.reason}; give a pcap or pcapng file (gzipped or not)")
+        advice = "" if error.path == str(options.keys) else "; give a pcap or pcapng file (gzipped or not)"
+        return _failed(f"{where}: {error.reason}{advice}")
     except MemoryError:
         return _failed("the tables of this capture do not fit into memory; read it with helpers.pieces.read_captures")
     except (ReportError, SocketError) as error:

@@ -18,8 +18,10 @@ from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges
 from helpers.states import count, states
 
+NO_KEYS = "no keys"         # as `handshakes` has it
+KEYS = "a browser writes its keys to the file that SSLKEYLOGFILE names: give that file with --keys"
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
-TALLIES = {"ending": ("", ("fin", "reset", "open", "cannot_tell")),
+TALLIES = {"ending": ("", ("fin", "reset", "refused", "unanswered", "open", "cannot_tell")),
            "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
@@ -137,7 +139,8 @@ def _encrypted(capture, private):
     names = LEFT_OUT if private else ", ".join(table["server_name"].dropna().unique()) or "servers without a name"
     reasons = ", ".join(f"{reason} ({number:,})" for reason, number in table["unread"].value_counts().items())
     text = f"{len(table):,} connections, to {names}"
-    advice = "; a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
+    other = "those that were given, or are in the file, are of other connections; " if capture.secrets else ""
+    advice = f"; {other}{KEYS}" if (table["unread"] == NO_KEYS).any() else ""
     return {"TLS": visible(text + (f"; not readable: {reasons}{advice}" if reasons else "; all read"), 1000)}
 
 
@@ -151,7 +154,8 @@ def _dropped(capture):
 def by_server(incident: Incident) -> pd.DataFrame:
     """How many connections each server (`address:port`) had, and what became of them; most connections first.
 
-    Columns: `connections`; `fin`, `reset`, `open`, `cannot_tell` (how they ended); `first_client`, `first_server`,
+    Columns: `connections`; `fin`, `reset`, `refused`, `unanswered`, `open`, `cannot_tell` (how they ended);
+    `first_client`, `first_server`,
     `first_both`, `first_cannot_tell` (who closed first); `time_wait_client`, ... `_none`, `_cannot_tell`;
     `keepalive_probes`; `requests`; `asked` (connections with a request), `no_data`, `unread` (those with data
     that hold no request that can be read). Those without a captured SYN are in the row `cannot tell`.
@@ -234,8 +238,9 @@ def remarkable(incident: Incident) -> pd.Series:
     table, stays, end = incident.connections, incident.states, incident.capture.end
     last = stays.drop_duplicates(["stream", "local"], keep="last")
     left = last[last["state"].isin(HALF_CLOSED) & ~(last["until"] <= end).fillna(False)]
-    is_kind = [table.index.isin(forgotten(incident)), table["ending"] == "reset", table["closer"] == "both",
-               table.index.isin(left["stream"]), table["client_bytes"] + table["server_bytes"] == 0,
+    is_kind = [table.index.isin(forgotten(incident)), table["ending"].isin(("reset", "refused")),
+               table["closer"] == "both", table.index.isin(left["stream"]),
+               table["client_bytes"] + table["server_bytes"] == 0,
                table["keepalive_probes"] > 0, table["ending"] == "fin"]
     is_kind = [np.asarray(pd.array(rows, "boolean").fillna(False), bool) for rows in is_kind]
     kinds = pd.Series(np.select(is_kind, list(KINDS)[:-1], "open"), table.index, dtype="str", name="kind")

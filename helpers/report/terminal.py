@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from textwrap import wrap
 
 import pandas as pd
 
 from helpers.connections import FIN_TIMEOUT
-from helpers.report.diagnosed import diagnosis
+from helpers.report.diagnosed import WIDTH, diagnosis
 from helpers.report.facts import (
     CANNOT_TELL,
+    KEYS,
     TALLIES,
     Incident,
     by_server,
@@ -23,9 +25,9 @@ from helpers.states import TIME_WAIT
 
 MOST_SERVERS = 20
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
-           f"after {FIN_TIMEOUT:.0f} s.\n“Cannot tell”: the capture doesn't show it; it began or ended "
+           f"after {FIN_TIMEOUT:.0f} s. “Cannot tell”: the capture doesn't show it; it began or ended "
            "in the middle of the connection, or it missed frames.")
-NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and read with its keys only"
+NO_HTTP_3 = "none that can be read: QUIC is encrypted but for its first packets, and the keys are missing; " + KEYS
 NO_TIME_WAIT = "QUIC runs over UDP: its connections leave no TIME_WAIT at either end."
 NO_TCP = "No TCP segments in this capture: nothing to say about connections."
 
@@ -34,7 +36,7 @@ def outcome(row: pd.Series) -> dict[str, str]:
     """What became of the connections that a row of `by_server` counts: texts by what they tell."""
     each = row["requests"] / max(row["asked"], 1)
     asked = f"{row['requests']:,} on {many(row['asked'], 'connection')}, {each:.1f} each"
-    idle = {"without data": row["no_data"], "with data but no HTTP/1 request that can be read": row["unread"],
+    idle = {"without data": row["no_data"], "with data but no HTTP request that can be read": row["unread"],
             CANNOT_TELL: row["connections"] - row[["asked", "no_data", "unread"]].sum()}
     return {"connections": f"{row['connections']:,}", "ended by": _tally(row, "ending"),
             "closed first by": _tally(row, "closer"), "TIME_WAIT at": _tally(row, "time_wait"),
@@ -67,17 +69,30 @@ def findings(incident: Incident) -> list[str]:
 
 def summary(incident: Incident) -> str:
     """The whole report as text for a terminal."""
-    lines = [f"{name:<14}{text}" for name, text in facts(incident).items()]
+    lines = [line for name, text in facts(incident).items() for line in _in_column(name, text, 14)]
     servers = by_server(incident)
     if not len(servers):
         return "\n".join([*lines, "", *(quic_lines(incident) or [NO_TCP])])
     lines = [*diagnosis(incident), "", *lines]
     for name, row in blocks(servers):
-        lines += ["", name] + [f"  {what:<18}{text}" for what, text in outcome(row).items()]
+        lines += ["", name] + [
+            line for what, text in outcome(row).items() for line in _in_column(f"  {what}", text, 20)]
     if len(servers) > MOST_SERVERS:
         lines += ["", f"… and {len(servers) - MOST_SERVERS:,} more servers"]
     quic = quic_lines(incident)
-    return "\n".join([*lines, "", *findings(incident), *(["", *quic] if quic else []), "", ASSUMED])
+    found = [line for text in findings(incident) for line in _wrapped(text, "", "  ")]
+    return "\n".join([*lines, "", *found, *(["", *quic] if quic else []), "", *_wrapped(ASSUMED, "", "")])
+
+
+def _in_column(name: str, text: str, width: int) -> list[str]:
+    """`name`, and beside it from column `width` on `text`, in as many lines as it takes."""
+    return _wrapped(text, f"{name:<{width}}", " " * width)
+
+
+def _wrapped(text, first, others):
+    """The lines of `text`. A long word, such as a path, stays whole, so that it can be copied."""
+    return wrap(text, WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False,
+                break_on_hyphens=False) or [first]
 
 
 def quic_lines(incident: Incident) -> list[str]:
@@ -92,8 +107,10 @@ def quic_lines(incident: Incident) -> list[str]:
         closed = ", ".join(filter(None, [told, f"{CANNOT_TELL} {unseen:,}" if unseen else ""]))
         asked = rows["requests"].sum()
         lines += [visible(f"QUIC server {server}" + (f" ({names})" if names else ""), 1000),
-                  f"  {'connections':<18}{len(rows):,}", f"  {'datagrams':<18}{rows['datagrams'].sum():,}",
-                  f"  {'closed by':<18}{closed}", f"  {'requests':<18}{asked if asked else NO_HTTP_3}"]
+                  *_in_column("  connections", f"{len(rows):,}", 20),
+                  *_in_column("  datagrams", f"{rows['datagrams'].sum():,}", 20),
+                  *_in_column("  closed by", closed, 20),
+                  *_in_column("  requests", f"{asked:,}" if asked else NO_HTTP_3, 20)]
     return [*lines, NO_TIME_WAIT] if lines else []
 
 
@@ -102,7 +119,7 @@ def blocks(servers: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     if len(servers) > 1:
         yield "All connections", servers.sum()
     for name, row in servers.head(MOST_SERVERS).iterrows():
-        yield "Server: cannot tell (no SYN captured)" if name == CANNOT_TELL else f"Server {name}", row
+        yield "Server: cannot tell" if name == CANNOT_TELL else f"Server {name}", row
 
 
 def many(number: int, noun: str) -> str:

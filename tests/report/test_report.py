@@ -51,14 +51,15 @@ def scene(path):
     """Four connections of one server, known by hand, a fifth from its middle on, and a frame without TCP.
 
     50000: a request, closed by the server. 50001: no data, closed by the client. 50002: reset by the client.
-    50003: the server's FIN at 3 s is acknowledged, never answered. 10.0.0.9: an ACK without a SYN.
+    50003: the server's FIN at 3 s is acknowledged, never answered. 10.0.0.9: an ACK without a SYN,
+    between ports that tell nothing.
     """
     parts = [segment(*part) for part in HANDSHAKE + EXCHANGE + SERVER_CLOSES]
     parts += of(UNUSED, *OPENED, ("C", 5.0, "A", 0, 1), ("S", 5.1, "A", 1, 1),
                 ("C", 10.0, "FA", 1, 1), ("S", 10.1, "FA", 1, 2), ("C", 10.2, "A", 2, 2))
     parts += of(THIRD, *OPENED, ("C", 2.0, "RA", 1, 1))
     parts += of(FOURTH, *OPENED, ("S", 3.0, "FA", 1, 1), ("C", 3.1, "A", 1, 2))
-    parts += of(("10.0.0.9", 40000), ("C", 4.0, "A", 9, 9))
+    parts += [segment("C", 4.0, "A", 9, 9, client=("10.0.0.9", 40000), server=("10.0.0.2", 41000))]
     other = Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP()
     other.time = 20.0
     return toy(path, *sorted(parts, key=lambda part: part.time), other)
@@ -105,7 +106,7 @@ def test_by_server_counts_as_by_hand(incident):
     table = by_server(incident)
     assert list(table.index) == ["10.0.0.2:80", "cannot tell"]
     assert table.loc["10.0.0.2:80"].to_dict() == {
-        "connections": 4, "fin": 2, "reset": 1, "open": 1, "cannot_tell": 0,
+        "connections": 4, "fin": 2, "reset": 1, "refused": 0, "unanswered": 0, "open": 1, "cannot_tell": 0,
         "first_client": 1, "first_server": 2, "first_both": 0, "first_cannot_tell": 1,
         "time_wait_client": 1, "time_wait_server": 1, "time_wait_both": 0, "time_wait_none": 1,
         "time_wait_cannot_tell": 1, "keepalive_probes": 1, "requests": 1, "asked": 1,
@@ -122,6 +123,13 @@ def test_what_was_read_is_told(incident):
     assert told["TCP segments"] == str(incident.capture.frames - 1)
     assert (told["skipped"], told["cut"]) == ("1 UDP", "no")
     assert told["begins"] == "1970-01-01 00:00:00.000000 UTC" and told["lasts"] == "20.000 s (0:00:20)"
+
+
+@pytest.mark.parametrize("name", ["long-7-images-firefox", "https-7-images-firefox", "h3-7-images-firefox", "clinic-refused"])
+def test_the_summary_fits_into_80_columns(data, name):
+    text = summary(Incident(merge_captures([data / name / "capture.pcapng"])))
+    wide = [line for line in text.splitlines() if len(line) > 80]
+    assert all(len(line.split()) <= 2 and str(data) in line for line in wide)       # a path stays whole
 
 
 def test_half_closed_ends_at_the_end_of_the_capture(incident):

@@ -1,4 +1,4 @@
-"""TCP connections from segments: `connections(capture)` gives one row per connection.
+"""When each end of each connection opened and closed, from segments: `end_events(capture)`.
 
 Every rule stands beside its section of RFC 9293, and works on all connections at once. Most arrays below have an
 entry for each *direction*, that is, for what one end sent in one connection: 2n for the client of connection n, 2n +
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, FIN, RST, SYN, Capture
+from helpers.connections.repeats import COPIES, longest_silence, retransmissions, unanswered
 from helpers.flow import (
     HOSTS,
     NO_LIMIT,
@@ -19,68 +20,18 @@ from helpers.flow import (
     Flow,
     directions,
     first_row,
-    flows,
-    handshakes,
     highest,
     last_row,
     lowest,
+    of_flows,
     of_peer,
     probes_and_resets,
-    protocols,
-    segment_flow,
+    spoken,
     values_at,
 )
-from helpers.quic import quic_connections
 
-__all__ = ["FIN_TIMEOUT", "HOSTS", "connections", "end_events", "forgotten_at", "handshakes", "keepalive_probes",
-           "quic_connections", "segment_flow"]
 FIN_TIMEOUT = 60.0    # Linux: tcp_fin_timeout
 TIMER_SLACK = 2.0     # so many seconds late a timer of Linux may be, at most
-COPIES = 0.1          # seconds within which copies of a frame are one segment seen twice; Linux repeats none sooner
-NEED_ROLES = ("client", "server", "opened", "established", "client_bytes", "server_bytes")
-
-
-def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
-    """One row per TCP connection of `capture`, index `stream`.
-
-    Columns: `client`, `server` (`address:port`), `opened` (first SYN), `established` (the handshake's ACK),
-    `closed` (both FINs acknowledged, or the reset), all in seconds since the first frame; `client_bytes`,
-    `server_bytes` (payload each end sent, every byte counted once), `keepalive_probes`,
-    `ending` (`fin`, `reset`, `open`), `closer` and `time_wait` (`client`, `server`, `both`; `time_wait` also `none`);
-    `protocol` and `server_name`: see `helpers.flow.protocols`.
-    What the capture can't decide is `<NA>`; where it lost frames (`Capture.dropped`), so is all that would rest on a
-    frame's not being there: that a connection is open, or an end closed alone, or was forgotten. `fin_timeout`: seconds
-    after which an end in FIN_WAIT_2 is forgotten.
-
-    Source: RFC 9293 sections 3.5 and 3.6. The active closer is an end that sent its FIN before it had got the other
-    end's: what it sent since then doesn't acknowledge that one.
-    """
-    ends = end_events(capture)
-    client, server = (ends.iloc[place::2].droplevel("end") for place in range(2))
-    closed, ending = _ending(client, server)
-    unsure = client["unsure"] | server["unsure"]
-    time_wait = _time_wait(client, server, ending, capture, fin_timeout)
-    if capture.dropped:
-        ending = pd.Series(ending).mask(ending == "open").array
-    table = pd.DataFrame({
-        "client": client["local"], "server": server["local"],
-        "opened": client["syn"], "established": server["syn_acked"], "closed": closed,
-        "client_bytes": client["bytes"], "server_bytes": server["bytes"],
-        "keepalive_probes": _count_probes(capture, len(client)), "ending": ending,
-        "closer": pd.Series(_who(client["active"], server["active"], None)).mask(unsure).array,
-        "time_wait": time_wait, **protocols(capture)})
-    return _where_roles_are_known(table, client["host"].notna())
-
-
-def _where_roles_are_known(table: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
-    """The table, nullable, without what it says of client or server where it isn't `known` which end is which."""
-    for name in NEED_ROLES:
-        table[name] = table[name].where(known)
-    for name in ("closer", "time_wait"):
-        table[name] = table[name].mask(~known & table[name].isin(HOSTS))
-    floats = table.select_dtypes("float64").columns
-    table[floats] = table[floats].astype("Float64")
-    return table.astype(dict.fromkeys(("client_bytes", "server_bytes", "keepalive_probes"), "Int64"))
 
 
 def keepalive_probes(capture: Capture) -> pd.Series:
@@ -95,11 +46,12 @@ def keepalive_probes(capture: Capture) -> pd.Series:
 
 
 def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
-    """When each end in FIN_WAIT_2 is forgotten if no FIN comes.
+    """When the kernel drops each end that is in FIN_WAIT_2 and gets no FIN, in seconds; `ends`: see `end_events`.
 
-    Missing where it sent something after that time; and where a FIN had come that it may have answered: one that was
-    captured, and not sent again, or one that the capture lost. `ends`: as `end_events` gives them.
-    Source: Linux `tcp_fin_timeout`; only an end whose program has closed it is forgotten, not one that still lives.
+    Missing where that did not happen: the end sent something later; or a FIN may have reached it before (one that was
+    captured and not sent again, or one that the capture lost).
+    Source: Linux `tcp_fin_timeout`. It is about ends that their program has closed. While a program keeps its socket,
+    and has shut down sending only, the kernel keeps it too.
     """
     forgotten = ends["fin_acked"] + fin_timeout
     return forgotten.where(~((ends["last"] > forgotten + TIMER_SLACK) | (ends["heard_fin"] <= forgotten)))
@@ -108,19 +60,22 @@ def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
 def end_events(capture: Capture) -> pd.DataFrame:
     """When each end of each connection opened and closed: index `stream`, `end`; times in seconds.
 
-    `reset`: when a RST ended the connection. `host`: as `end`, but missing where no SYN was captured and `end` is
-    arbitrary. `local`, `peer`: `address:port`. `sender`: a number for both, the same in each connection of a 4-tuple.
+    `reset`: when a RST ended the connection; `reset_frame`: that RST; `resets`: this end sent it. `host`: as `end`, but
+    missing where no SYN was captured: then `end` is arbitrary. `local`, `peer`: `address:port`. `sender`: a number for
+    the two together, the same in all connections of one 4-tuple.
 
-    Opening: `syn` (its own first SYN, at the latest its answer), `opens` (that acknowledges none), `syn_acked`,
-    `peer_syn` (when the other end's arrived). Closing: `fin` (its own first FIN), `fin_next` (raw sequence number
-    after it), `fin_acked`, `peer_fin` (when the other end's arrived), `heard_fin` (when it may have, unacknowledged
-    in the capture: it was not sent again; -inf where frames were dropped); `active` (it is an active closer), `alone`
-    (its FIN is the only one), `unsure` (whether it alone was active can't be told, since a FIN was not captured, or
-    its first copy), `doubtful` (closing may have begun before the capture, or was lost by it). `reset_before_acked`,
-    `reset_before_fin`: the RST came before its FIN was acknowledged, before the peer's FIN.
+    Opening: `syn` (its first SYN; not later than the answer to it), `opens` (its SYN acknowledges none), `syn_acked`,
+    `peer_syn` (when the peer's SYN arrived).
 
-    Other: `last` (last segment it sent), `first_heard`, `last_heard` (of its segments with an ACK or a RST), `bytes`
-    (payload).
+    Closing: `fin` (its first FIN), `fin_next` (raw sequence number behind it), `fin_acked`, `peer_fin` (when the peer's
+    FIN arrived); `heard_fin` (when the peer's FIN may have arrived, though no captured segment acknowledges it: it was
+    sent only once; -inf where the capture lost frames). `active`: it is an active closer. `alone`: its FIN is the only
+    one in the capture. `unsure`: a FIN, or its first copy, was not captured, so nobody can tell whether this end alone
+    closed first. `doubtful`: an end may have closed before the capture began, or in frames that it lost.
+    `reset_before_acked`, `reset_before_fin`: the RST came before its FIN was acknowledged; before the peer's FIN.
+
+    Other: `last` (last segment it sent), `first_heard`, `last_heard` (first and last segment that it sent with an ACK
+    or a RST), `bytes` (payload); `repeats`, `unanswered`, `silence`: see `helpers.connections.repeats`.
     """
     if "end_events" not in capture.derived:
         capture.derived["end_events"], capture.derived["probe"] = _end_events(capture)
@@ -129,29 +84,48 @@ def end_events(capture: Capture) -> pd.DataFrame:
 
 def _end_events(capture: Capture) -> tuple[pd.DataFrame, np.ndarray]:
     """The table of `end_events`; and which segments are keep-alive probes."""
-    parts, probe = [], np.empty(len(capture.segments), bool)
-    for flow in flows(capture):
-        is_probe, is_reset = probes_and_resets(flow)
-        probe[flow.row] = is_probe
-        known = np.repeat(flow.known[flow.begins], 2)
-        in_close_wait = _probed_in_close_wait(flow, is_probe)
-        reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
-        before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
-                  for name in ("acked", "fin")}
-        closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
-        if capture.dropped:
-            closing |= _told_despite_drops(flow, closing)
-        parts.append({"known": known, "reset": values_at(flow.time, reset), **_opening(flow, known), **before,
-                      **closing, **_last_words(flow), "bytes": _payload(flow)})
+    parts, probe, said = [], np.empty(len(capture.segments), bool), []
+    for (row, is_probe, part), of_flow in of_flows(lambda flow: (_events_of(capture, flow), spoken(capture, flow)),
+                                                   capture):
+        probe[row] = is_probe
+        parts.append(part)
+        said += of_flow
+    capture.derived["spoken"] = said            # `protocols` needs it, and to sort the segments once more takes time
     events = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     return _with_addresses(capture, events), probe
+
+
+def _events_of(capture: Capture, flow: Flow) -> tuple[np.ndarray, np.ndarray, dict]:
+    """The rows of `flow`, which of them are keep-alive probes, and the events of its ends."""
+    is_probe, is_reset = probes_and_resets(flow)
+    known = np.repeat(flow.known[flow.begins], 2)
+    in_close_wait = _probed_in_close_wait(flow, is_probe)
+    reset, closing = np.repeat(_reset(flow, is_reset), 2), _closing(flow, in_close_wait)
+    ended = values_at(flow.time, reset)
+    over = np.fmin(ended, np.maximum(closing["fin_acked"], of_peer(closing["fin_acked"])))[::2]
+    before = {f"reset_before_{name}": _comes_before(flow, reset, closing.pop(f"{name}_row"))
+              for name in ("acked", "fin")}
+    closing |= {"doubtful": ~known & ~_seen_open(flow, in_close_wait)}
+    if capture.dropped:
+        closing |= _known_despite_drops(flow, closing)
+    return flow.row, is_probe, {
+        "known": known, "reset": ended, "reset_frame": _frames(capture, flow, reset),
+        "resets": values_at(flow.direction, reset, -1) == np.arange(flow.directions),
+        **_opening(flow, known), **before, **closing, **_last_words(flow), "bytes": _payload(flow),
+        "repeats": retransmissions(flow, is_probe), "unanswered": unanswered(flow),
+        "silence": np.repeat(longest_silence(flow, over), 2)}
+
+
+def _frames(capture: Capture, flow: Flow, rows: np.ndarray) -> np.ndarray:
+    """The frames at the positions `rows` of `flow`; missing where a position is -1."""
+    return values_at(capture.segments.index.to_numpy(), values_at(flow.row, rows, -1).astype(np.int64))
 
 
 def _with_addresses(capture: Capture, events: dict) -> pd.DataFrame:
     """The table of `events`, arrays with an entry for each end, with its host and its addresses."""
     known, (local, sockets) = events.pop("known"), _endpoints(capture)
     peer, streams = of_peer(local), len(known) // 2
-    host = _names(np.where(known, np.tile((0, 1), streams), -1), HOSTS)
+    host = names_at(np.where(known, np.tile((0, 1), streams), -1), HOSTS)
     index = pd.MultiIndex.from_product([pd.RangeIndex(streams), HOSTS], names=["stream", "end"])
     return pd.DataFrame({"reset": events.pop("reset"), "host": host, "local": sockets.take(local),
                          "peer": sockets.take(peer), "sender": local * len(sockets) + peer, **events}, index)
@@ -232,29 +206,29 @@ def _closing(flow: Flow, in_close_wait: np.ndarray) -> dict:
 
 
 def _not_repeated(flow: Flow, is_fin: np.ndarray) -> np.ndarray:
-    """By direction, the time of its FIN where it was sent once only, as one that arrived; else missing."""
+    """By direction, the time of its FIN where it was sent only once, so that it may have arrived; else missing."""
     first, last = (values_at(flow.time, row(flow.direction, is_fin, flow.directions)) for row in (first_row, last_row))
     return np.where(last - first <= COPIES, first, np.nan)
 
 
 def _acked_since_fin(flow: Flow, is_fin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By direction, the lowest acknowledgment in what was sent from the FIN on, which ends at `end`.
+    """By direction, the lowest acknowledgment among the FIN and all that was sent after it; `end`: its number + 1.
 
-    That is the FIN, and what stands at the number behind it: no data does, even where some reach beyond a FIN.
-    And whether that begins with something else: then the first copy of the FIN was not captured.
+    Sent after it: segments without data at the number `end`; behind its FIN an end sends at no other. Second result:
+    whether one of those stands in the file before any FIN of this direction; then its first copy was not captured.
     """
-    behind = flow.has_ack & (flow.length == 0) & (flow.seq >= end[flow.direction])
+    behind = flow.has_ack & (flow.length == 0) & (flow.seq == end[flow.direction])
     rows = np.flatnonzero(flow.valid & (is_fin | behind))
     begins_with_fin = values_at(is_fin, first_row(flow.direction, rows, flow.directions), True).astype(bool)
     return lowest(flow.ack, flow.direction, rows, flow.directions), ~begins_with_fin
 
 
 def _peer_fin_not_captured(flow: Flow, acked: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By direction, of those whose FIN is `alone` in the capture: the lowest number at which the peer's FIN may end.
+    """By direction whose FIN is `alone` in the capture: the lowest number at which the peer's FIN may end.
 
-    It is behind all that the peer was seen to send, and if acknowledgments rose after the FIN, where the lowest was
-    `acked`, behind that. And whether something of the peer's was missed: it was never seen to send, or not all that
-    was acknowledged.
+    It lies behind all that the peer was seen to send. Where this end's acknowledgments rose after its FIN (`acked`: the
+    lowest of them), no limit is known. Second result: whether the capture missed something of the peer: all of it, or
+    something that this end acknowledged.
     """
     rows = np.flatnonzero((alone | of_peer(alone))[flow.direction] & flow.valid)
     sent = rows[(flow.length[rows] > 0) | (flow.flags[rows] & SYN > 0)]
@@ -279,11 +253,11 @@ def _probed_in_close_wait(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     return in_close_wait
 
 
-def _told_despite_drops(flow: Flow, closing: dict) -> dict:
-    """What changes in `closing` where the capture lost frames: a FIN that is not in it may have been among them.
+def _known_despite_drops(flow: Flow, closing: dict) -> dict:
+    """What changes in `closing` where the capture lost frames: a missing FIN may have been among them.
 
-    A FIN alone was the first, and the peer went on to CLOSE_WAIT, only where the peer acknowledged it with an empty
-    segment at a number not beyond what it was seen to send: behind a FIN of its own that would be one further.
+    Then a FIN that is alone was the first only where the peer shows that it had sent none: it acknowledged the FIN with
+    an empty segment whose number is not beyond what it was seen to send. Behind a FIN of its own it would be.
     """
     sent = flow.valid & ((flow.length > 0) | (flow.flags & SYN > 0))
     reach = highest(flow.seq_end, flow.direction, sent, flow.directions)
@@ -298,10 +272,9 @@ def _told_despite_drops(flow: Flow, closing: dict) -> dict:
 
 
 def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
-    """By direction, whether the capture shows that neither end had closed when it began.
+    """By direction, whether the capture shows that neither end had closed before it began.
 
-    Both sent data, a SYN or a FIN in it; or one was in CLOSE_WAIT, so it had not closed, and the other's FIN was
-    captured.
+    It does where both sent data, a SYN or a FIN; or where one was in CLOSE_WAIT and the other's FIN was captured.
     """
     sent = flow.valid & ((flow.length > 0) | (flow.flags & (SYN | FIN) > 0))
     sends = first_row(flow.direction, sent, flow.directions) >= 0
@@ -311,9 +284,9 @@ def _seen_open(flow: Flow, in_close_wait: np.ndarray) -> np.ndarray:
 # Resets: RFC 9293 sections 3.5.2 and 3.5.3
 
 def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
-    """By connection, the row of the first RST that its receiver accepts, and after which no SYN tries again, or -1.
+    """By connection, the row of the first RST that its receiver accepts and that no new SYN follows; -1: none.
 
-    A SYN captured late, behind what follows it by number, is no new try.
+    A SYN that stands in the file behind what it opened is no new one.
     """
     streams, rows = flow.directions // 2, np.flatnonzero(accepted)
     follows = first_row(flow.direction, flow.valid & (flow.flags & SYN == 0) & (flow.seq >= 1), flow.directions)
@@ -327,7 +300,7 @@ def _reset(flow: Flow, accepted: np.ndarray) -> np.ndarray:
 def _comes_before(flow: Flow, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether each row of `one` is earlier than that of `other`; of equal times the order in the file decides.
 
-    What is not there (-1) comes after all that is.
+    A missing row (-1) is later than all others.
     """
     times = [np.where(row < 0, np.inf, values_at(flow.time, row)) for row in (one, other)]
     return (times[0] < times[1]) | (times[0] == times[1]) & (one >= 0) & (one < other)
@@ -336,7 +309,7 @@ def _comes_before(flow: Flow, one: np.ndarray, other: np.ndarray) -> np.ndarray:
 # What each end sent
 
 def _last_words(flow: Flow) -> dict:
-    """By direction, the last valid segment; the earliest and the latest segment with an ACK or a RST."""
+    """By direction, when it sent its last valid segment, and its first and last segment with an ACK or a RST."""
     rows = np.flatnonzero(flow.flags & (ACK | RST))
     first, last = np.full(flow.directions, np.inf), np.full(flow.directions, -np.inf)
     np.minimum.at(first, flow.direction[rows], flow.time[rows])
@@ -356,43 +329,6 @@ def _payload(flow: Flow) -> np.ndarray:
     return np.where(spoke, np.where(first == NO_LIMIT, 0, np.maximum(last - first, 0)), np.nan)
 
 
-def _count_probes(capture: Capture, streams: int) -> np.ndarray:
-    """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
-    headers = capture.headers
-    probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
-    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
-
-
-# How it ended, and who is left with TIME_WAIT
-
-def _ending(client: pd.DataFrame, server: pd.DataFrame) -> tuple[pd.Series, pd.api.extensions.ExtensionArray]:
-    """When each connection was closed, and by what: `fin` if both FINs were captured, and no RST before their ACKs."""
-    both_acked, reset = np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]
-    fin = client["fin"].notna() & server["fin"].notna() & ~(client["reset_before_acked"] | server["reset_before_acked"])
-    return both_acked.where(fin, reset), _names(np.select([fin, reset.notna()], [0, 1], 2), ("fin", "reset", "open"))
-
-
-def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.api.extensions.ExtensionArray, capture: Capture,
-               fin_timeout: float) -> pd.api.extensions.ExtensionArray:
-    """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`.
-
-    An active closer whose FIN was acknowledged and that got the peer's FIN, with no RST before (rule 3).
-    """
-    waits, cannot_tell = [], client["doubtful"] | ((ending == "open") & ~(client["active"] | server["active"]))
-    for end in (client, server):
-        reached = end["active"] & end["fin_acked"].notna() & end["peer_fin"].notna()
-        waits.append(reached & ~(end["reset_before_acked"] | end["reset_before_fin"]))
-        forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture.end
-        cannot_tell |= end["active"] & ~reached & (end["reset"].isna() & ~forgotten | bool(capture.dropped))
-        cannot_tell |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
-    return pd.Series(_who(*waits, "none"), client.index).mask(cannot_tell).array
-
-
-def _who(client: pd.Series, server: pd.Series, neither: str | None) -> pd.api.extensions.ExtensionArray:
-    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
-    return _names(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
-
-
-def _names(places: np.ndarray, names: tuple) -> pd.api.extensions.ExtensionArray:
+def names_at(places: np.ndarray, names: tuple) -> pd.api.extensions.ExtensionArray:
     """The names at `places`; `<NA>` for None, and where a place is -1."""
     return pd.array(names, "string").take(places, allow_fill=True)
