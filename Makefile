@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test book slides check-book student pictures bench fuzz clean
+.PHONY: lab test book slides handout check-book student pictures bench fuzz clean
 
 lab: .venv/lab
 	JUPYTERLAB_WORKSPACES_DIR=$(WORKSPACES) $(BIN)/jupyter lab $(AS_ROOT) --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb
@@ -54,7 +54,10 @@ book: .venv/book
 slides: .venv/book
 	$(BIN)/python .book/slides.py build/slides
 
-check-book: book slides
+handout: book slides
+	$(BIN)/python .book/handout.py build
+
+check-book: book slides handout
 	$(BIN)/pytest -n 2 tests/site
 
 .venv/book: .venv/ready

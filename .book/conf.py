@@ -2,9 +2,14 @@
 
 import json
 import os
+import sys
+from pathlib import Path
 
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from predict import with_buttons
 
 project = "Who closes first, and where does TIME_WAIT go?"
 author = "the authors of the course"
@@ -29,6 +34,7 @@ html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["predict.js"]
 html_theme_options = {"use_fullscreen_button": False, "home_page_in_toc": True, "show_toc_level": 2,
                       "navbar_persistent": []}
 
@@ -46,6 +52,7 @@ def as_the_site_reads_it(app, docname, source):
     if app.env.doc2path(docname).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])
+    with_buttons(notebook["cells"], app.env.doc2path(docname))
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 from nbconvert.exporters import SlidesExporter
+from predict import with_buttons
 from pygments.formatters import HtmlFormatter
 
 HERE = Path(__file__).resolve().parent
@@ -44,11 +45,13 @@ def build(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     copy_reveal(folder / "reveal")
+    shutil.copy(HERE / "static" / "predict.js", folder)
     style = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     (folder / "lecture.css").write_text((HERE / "lecture" / "lecture.css").read_text() + style, encoding="utf-8")
     entries = []
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
+        with_buttons(notebook.cells, path)
         (folder / f"{path.stem}.html").write_text(deck(notebook), encoding="utf-8")
         entries.append(f'<li><a href="{path.stem}.html">{path.stem[:2]} {escape(title(notebook))}</a></li>')
     (folder / "index.html").write_text(INDEX.format(decks="\n".join(entries)), encoding="utf-8")

@@ -1,7 +1,8 @@
 """Self-checks of the exercises: `check("03.1", answer)` says right or not, with a hint, never the answer.
 
 Answers are kept as digests, so that nobody reads one by accident. `seal(number, answer)` makes the digest of a new one.
-`python -m helpers.exercises` lists all exercises, and `python -m helpers.exercises 04` those of one notebook.
+`python -m helpers.exercises` lists all exercises, and `python -m helpers.exercises 04` those of one notebook;
+`--export moodle` or `--export qti` makes a quiz of them, and of the Predicts.
 """
 
 import argparse
@@ -11,16 +12,19 @@ import numbers
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.experiments import data_folder
+from helpers.quiz import bank, moodle, qti
 
 QUESTION = re.compile(r"^### (\d+)\. (.+)$", re.MULTILINE)
 PARTS = ["check", "hint", "solution"]
 KIND = re.compile(r"\b(?:number|tuple|list|set|dict)\b")   # what a form asks for: its first such word, else a text
 MEASURE = re.compile(r"(?P<number>[-+]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(?P<unit>[a-z%]*)", re.IGNORECASE)
+FORMATS = {"moodle": moodle, "qti": qti}
 UNITS = {"%": ("percent", 1), "percent": ("percent", 1), "ms": ("seconds", 0.001),
          **dict.fromkeys(["s", "sec", "second", "seconds"], ("seconds", 1))}
 
@@ -197,13 +201,19 @@ def check(number: str, answer: object) -> None:
         print(f"There is no exercise {number!r}. There are: {', '.join(EXERCISES)}.")
     elif answer is ...:
         print(f"{number}: no answer yet. It is {exercise.form}.")
-    elif not (readings := _readings(answer, exercise.form)):
+    elif not _readings(answer, exercise.form):
         print(f"{number}: not in the form that is asked for. This is {_described(answer)}; "
               f"the answer is {exercise.form}.")
-    elif any(seal(number, reading, exercise.decimals) == exercise.digest for reading in readings):
+    elif _is_right(number, answer):
         print(f"{number}: right.")
     else:
         print(f"{number}: not yet. {exercise.hint}")
+
+
+def _is_right(number, answer):
+    exercise = EXERCISES[number]
+    return any(seal(number, reading, exercise.decimals) == exercise.digest
+               for reading in _readings(answer, exercise.form))
 
 
 def seal(number: str, answer: object, decimals: int = 0) -> str:
@@ -332,9 +342,13 @@ def overview(notebook: str = "") -> pd.DataFrame:
     `question`: its title. `check`: whether a cell checks the reader's answer. `hint`: whether the check has a hint.
     `solution`: whether one is under a folded heading, ran, and was right. `notebook`: the file's name.
     """
-    paths = sorted((data_folder().parent / "notebooks").glob(f"{notebook}*.ipynb"))
+    paths = _notebooks(notebook)
     rows = [row for path in paths for row in _exercises(path)]
     return pd.DataFrame(rows, columns=["exercise", "question", *PARTS, "notebook"]).set_index("exercise")
+
+
+def _notebooks(notebook):
+    return sorted((data_folder().parent / "notebooks").glob(f"{notebook}*.ipynb"))
 
 
 def _exercises(path):
@@ -362,10 +376,38 @@ def _source(cell):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if every exercise has all its parts, else 1. Prints the list. `arguments`: else those of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.exercises", description="List the exercises.")
+    """0 if every exercise has all its parts, else 1. Prints the list. `arguments`: else those of the command line.
+
+    With `--export` it writes the quiz instead of the list.
+    """
+    parser = argparse.ArgumentParser(prog="python -m helpers.exercises",
+                                     description="List the exercises, or make a quiz of them and of the Predicts.")
     parser.add_argument("notebook", nargs="?", default="", help="the number of a notebook, such as 04; else all")
-    table = overview(parser.parse_args(arguments).notebook)
+    parser.add_argument("--export", choices=FORMATS, help="write a quiz: Moodle's XML, or a zip file of QTI 2.1 items")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the quiz; else to stdout")
+    options = parser.parse_args(arguments)
+    if options.out and not options.export:
+        parser.error("--out needs --export moodle or --export qti")
+    return _export(options) if options.export else _list(options.notebook)
+
+
+def _export(options):
+    try:
+        if not (paths := _notebooks(options.notebook)):
+            raise ValueError(f"no notebook begins with {options.notebook!r}; give a number such as 04")
+        written = FORMATS[options.export](bank(paths, EXERCISES, _is_right))
+        if options.out:
+            options.out.write_bytes(written)
+        else:
+            sys.stdout.buffer.write(written)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list(notebook):
+    table = overview(notebook)
     width = max(table["question"].str.len(), default=0)
     for name, rows in table.groupby("notebook"):
         print(name)

@@ -47,7 +47,9 @@ def rows(section):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]], body
 
 
-PLANS = ["First lecture: who closes first?", "Second lecture: what it is for, and what it costs", "The lab"]
+PLANS = ["First lecture: who closes first?", "Second lecture: what it is for, and what it costs",
+         "Third lecture: encrypted, and ill", "The lab", "The second lab: a proxy, and the clinic",
+         "The clinic as an examination"]
 each_plan = pytest.mark.parametrize("plan", PLANS)
 
 
@@ -88,6 +90,12 @@ def test_goals_are_given_for_every_notebook_with_its_minutes():
 def test_every_make_target_on_the_page_is_in_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)`", PAGE)) <= targets
+
+
+def test_the_examination_has_a_patient_of_whom_no_notebook_speaks():
+    patient, = re.findall(r"`(clinic-[a-z-]+)` has no text in any notebook", PAGE)
+    assert (ROOT / "data" / patient / "capture.pcapng").is_file()
+    assert not [name for name in NOTEBOOKS if re.search(patient.removeprefix("clinic-"), source(name, "markdown"))]
 
 
 def test_the_tags_of_which_the_page_speaks():

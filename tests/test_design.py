@@ -10,7 +10,7 @@ import pytest
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
 FILES = sorted(HELPERS.rglob("*.py"))
 ORDER = ["plain", "protocols", "captures", "sockets", "flow", "quic", "connections", "exchanges", "states", "diagnosis",
-         "pieces", "experiments", "model", "claims", "figures", "controls", "exercises", "report", "testbed"]
+         "pieces", "experiments", "model", "claims", "figures", "controls", "quiz", "exercises", "report", "testbed"]
 ALONE = {"plain", "protocols", "captures", "sockets"}
 LINES, COLUMNS, FUNCTION, CLASS = 450, 120, 30, 120
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
