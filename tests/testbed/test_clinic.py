@@ -27,11 +27,11 @@ def test_answers(name):
 
 @pytest.mark.parametrize("name", CLINIC)
 def test_connections(name):
-    """Each refusal is a reset SYN; who could not connect has no handshake; who could is counted by the kernel too."""
+    """Each refusal is a SYN answered by a RST; who could not connect has no handshake; who could is counted by the kernel too."""
     experiment, said = load(name), load(name).about["said"]
     table = experiment.connections
     refused = sum(number for text, number in said.items() if text.startswith("ConnectionRefusedError"))
-    assert (table["established"].isna() & (table["ending"] == "reset")).sum() == refused
+    assert (table["established"].isna() & (table["ending"] == "refused")).sum() == refused
     if "connected" in said:
         assert table["established"].notna().sum() == said["connected"]
         assert len(table) == sum(said.values())
