@@ -133,9 +133,15 @@ def _share_over_time(told, seen):
     """At which share of whole seconds the TIME_WAITs at both ends are as many as foretold."""
     until = max(_last(told), _last(seen), 60.0)
     moments = np.arange(0.5, until + 2, EVERY)
-    same = [all(count(told, "TIME_WAIT", host=host, at=at) == count(seen, "TIME_WAIT", host=host, at=at)
-                for host in ("client", "server")) for at in moments]
-    return float(np.mean(same))
+    same = [_waiting(told, host, moments) == _waiting(seen, host, moments) for host in ("client", "server")]
+    return float(np.mean(np.all(same, axis=0)))
+
+
+def _waiting(stays, host, moments):
+    """How many ends of `host` are in TIME_WAIT at each of the moments."""
+    steps = count(stays, "TIME_WAIT", host=host)
+    place = np.searchsorted(steps.index.to_numpy(float), moments, "right")
+    return np.r_[0, steps.to_numpy()][place]
 
 
 def _last(stays):
