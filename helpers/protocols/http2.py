@@ -7,6 +7,7 @@ the next frame that can be told for one; a header block that refers to what stoo
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from helpers.protocols.bytestream import ByteStream, Run, runs
@@ -156,6 +157,14 @@ class Block(NamedTuple):
     ended: float
 
 
+@cache
+def _hpack() -> tuple[type, type]:
+    """The decoder of `hpack`, and what it raises; imported once, when the first block is unpacked."""
+    from hpack import Decoder
+    from hpack.exceptions import HPACKError
+    return Decoder, HPACKError
+
+
 class _Blocks:
     """Puts header blocks together, and unpacks them (RFC 7541).
 
@@ -188,17 +197,16 @@ class _Blocks:
                      frame.ended)
 
     def _unpack(self, block: bytearray | None) -> dict | None:
-        from hpack import Decoder
-        from hpack.exceptions import HPACKError
         if block is None:
             self._decoder = None
             return None
+        decoder, failure = _hpack()
         if self._decoder is None:
-            self._decoder = Decoder(max_header_list_size=LARGEST_LIST)
+            self._decoder = decoder(max_header_list_size=LARGEST_LIST)
             self._decoder.max_allowed_table_size = LARGEST_TABLE
         try:
             fields = self._decoder.decode(bytes(block), raw=True)
-        except (HPACKError, ValueError, IndexError):
+        except (failure, ValueError, IndexError):
             self._decoder = None
             return None
         return {bytes(name): bytes(value) for name, value in reversed(fields) if name[:1] == b":"}

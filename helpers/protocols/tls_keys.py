@@ -4,7 +4,7 @@
 """
 
 import hmac
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 TAG = 16            # bytes that authenticate a record
@@ -85,6 +85,13 @@ def aead(cipher: Cipher, key: bytes) -> Any:
     return AESGCM(key) if cipher.kind == "gcm" else ChaCha20Poly1305(key)
 
 
+@cache
+def _invalid_tag() -> type:
+    """What `cryptography` raises where key and data don't fit; imported once, when it is first needed."""
+    from cryptography.exceptions import InvalidTag
+    return InvalidTag
+
+
 class Keys:
     """The traffic keys of one direction: `open` gives what a record holds, None where it isn't theirs."""
 
@@ -98,15 +105,18 @@ class Keys:
     def _aead(self):
         return aead(self.cipher, self._key)
 
+    @cached_property
+    def _iv(self) -> int:
+        return int.from_bytes(self.iv, "big")
+
     def _decrypt(self, nonce: bytes, data: bytes, head: bytes) -> bytes | None:
-        from cryptography.exceptions import InvalidTag
         try:
             return self._aead.decrypt(nonce, data, head)
-        except InvalidTag:
+        except _invalid_tag():
             return None
 
     def _nonce(self, number: int) -> bytes:
-        return (int.from_bytes(self.iv, "big") ^ number).to_bytes(len(self.iv), "big")
+        return (self._iv ^ number).to_bytes(len(self.iv), "big")
 
 
 class Keys13(Keys):
