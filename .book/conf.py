@@ -33,7 +33,7 @@ html_use_index = html_domain_indices = False
 html_favicon = "static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "predict.css"]
 html_js_files = ["predict.js"]
 html_theme_options = {"use_fullscreen_button": False, "home_page_in_toc": True, "show_toc_level": 2,
                       "navbar_persistent": []}

@@ -45,7 +45,8 @@ def build(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     copy_reveal(folder / "reveal")
-    shutil.copy(HERE / "static" / "predict.js", folder)
+    for name in ("predict.js", "predict.css"):
+        shutil.copy(HERE / "static" / name, folder)
     style = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     (folder / "lecture.css").write_text((HERE / "lecture" / "lecture.css").read_text() + style, encoding="utf-8")
     entries = []

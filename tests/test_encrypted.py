@@ -248,3 +248,15 @@ def test_the_keys_of_another_capture_are_named_as_such(tmp_path, capsys):
     assert "given are those of 5 connections; they open none of this capture" in capsys.readouterr().out
     assert "keys" not in facts(Incident(read_capture(bare)))
     assert "keys" not in facts(Incident(read_capture(SMALL / "capture.pcapng", keys=log)))     # it has its own too
+    unknown = only_stream(tmp_path, SMALL / "capture.pcapng", 5)
+    told = facts(Incident(read_capture(unknown, keys=log)))
+    assert "cipher" in told["TLS"] and "keys" not in told      # no keys would help
+
+
+def only_stream(folder, path, stream):
+    """A capture of one stream of the one at `path`, written by tshark, without secrets."""
+    require("tshark")
+    cut, bare = folder / "stream.pcapng", folder / "stream-bare.pcapng"
+    subprocess.run(["tshark", "-r", path, "-Y", f"tcp.stream == {stream}", "-w", cut], check=True, capture_output=True)
+    bare.write_bytes(without_secrets(cut.read_bytes()))
+    return bare

@@ -24,6 +24,7 @@ TALLIES = {"ending": ("", ("fin", "reset", "refused", "unanswered", "open", "can
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
 LONGEST_TABLE, LONGEST_TEXT = 200, 120
+NOT_ITS_KEYS = ("no keys", "the keys don't fit")      # the reasons that other keys would mend
 ADVICE = "a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
 KINDS = {"forgotten": "left in FIN_WAIT_2 until it was forgotten", "reset": "ended by a reset",
          "both": "closed by both ends at once", "waiting": "half closed when the capture ended",
@@ -145,13 +146,14 @@ def facts(incident: Incident) -> pd.Series:
 def _encrypted(incident):
     """What the capture has of TLS and QUIC: how many connections, to whom, which could not be read and why; and keys.
 
-    A key log that opens nothing is named: the keys of another capture look like no keys at all.
+    A key log that opens nothing for want of the right keys is named: those of another capture look like none at all.
     """
     over_tcp, over_udp, private = handshakes(incident.capture), incident.quic, incident.private
     reasons = over_tcp["unread"], quic_unread(incident.capture)
     told = {"TLS": _readable(over_tcp, reasons[0], private), "QUIC": _readable(over_udp, reasons[1], private)}
     told = {name: text for name, text in told.items() if text}
-    if told and len(incident.capture.secrets) and all(why.notna().all() for why in reasons):
+    unread = pd.concat(reasons)
+    if told and len(incident.capture.secrets) and unread.notna().all() and unread.isin(NOT_ITS_KEYS).any():
         told["keys"] = (f"given are those of {len(incident.capture.secrets):,} connections; they open none of this "
                         "capture: were they written while it was recorded?")
     return told
