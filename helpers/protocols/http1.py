@@ -53,7 +53,7 @@ class Grammar(NamedTuple):
     `line`: a whole one. `beginning`: one of which a piece holds the beginning only. `cut`: what a frame that was cut
     has left of one. `sure_line`, `sure_beginning`: the first two for where no message is expected, so that any text
     may stand there. `parts`: what a line that matches says. `framing`: how the message ends, by the first part and
-    the head. `whole_head`: see `_whole_head`.
+    the head. `whole_head`, `cut_head`: see `_whole_head`, `_cut_head`.
     """
 
     line: re.Pattern
@@ -64,6 +64,7 @@ class Grammar(NamedTuple):
     parts: Callable
     framing: Callable
     whole_head: Callable
+    cut_head: Callable
 
 
 @dataclass(slots=True)
@@ -185,6 +186,18 @@ def _whole_head(line: re.Pattern, parts: Callable, framing: Callable) -> Callabl
     return whole_head
 
 
+def _cut_head(line: re.Pattern, parts: Callable) -> Callable:
+    """A function of what was captured of a frame: the parts of its line; None if that is cut, or the head is not.
+
+    It remembers them too: of a head that is cut short, the beginning is the same even more often.
+    """
+    @lru_cache(HEADS_KNOWN)
+    def cut_head(text: bytes) -> tuple | None:
+        first = line.match(text)
+        return parts(first) if first and not HEAD_END.search(text, first.end() - 1) else None
+    return cut_head
+
+
 def _status(line: re.Match) -> tuple:
     return (int(line[1]),)
 
@@ -196,10 +209,12 @@ def _request(line: re.Match) -> tuple:
 
 REQUEST = Grammar(
     REQUEST_LINE, REQUEST_BEGINNING, CUT_REQUEST_LINE, SURE_REQUEST_LINE, SURE_REQUEST_BEGINNING, _request,
-    _request_framing, _whole_head(REQUEST_LINE, _request, _request_framing))
+    _request_framing, _whole_head(REQUEST_LINE, _request, _request_framing),
+    _cut_head(REQUEST_LINE, _request))
 RESPONSE = Grammar(
     STATUS_LINE, STATUS_BEGINNING, CUT_STATUS_LINE, STATUS_LINE, STATUS_BEGINNING, _status,
-    _response_framing, _whole_head(STATUS_LINE, _status, _response_framing))
+    _response_framing, _whole_head(STATUS_LINE, _status, _response_framing),
+    _cut_head(STATUS_LINE, _status))
 
 
 class MessageReader(Cursor):
@@ -213,7 +228,7 @@ class MessageReader(Cursor):
     def __init__(self, stream: ByteStream):
         super().__init__(stream)
         self.next, self.follows, self.lost, self.gap, self.seq = stream.first, True, False, False, None
-        self._known, self._size, self._data, self._line, self._whole = None, 0, b"", None, True
+        self._known, self._cut, self._size, self._data, self._line, self._whole = None, None, 0, b"", None, True
 
     def find(self, grammar: Grammar) -> bool:
         """Move to the next bytes that begin a message, and say whether there are any."""
@@ -224,8 +239,10 @@ class MessageReader(Cursor):
             self.seq = self.pieces.seq[index] + offset
             end = data.find(EMPTY_LINE, offset, offset + LONGEST_KNOWN) + len(EMPTY_LINE)
             self._size = end - offset
-            self._known = grammar.whole_head(data[offset:end]) if end >= len(EMPTY_LINE) else None
-            if self._known or self._begins(data, grammar):
+            whole = end >= len(EMPTY_LINE)
+            self._known = grammar.whole_head(data[offset:end]) if whole else None
+            self._cut = None if whole or offset or not self._is_cut(data) else grammar.cut_head(data)
+            if self._known or self._cut or self._begins(data, grammar):
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
                 self.gap = not self.follows if gap is None else gap
@@ -233,6 +250,11 @@ class MessageReader(Cursor):
             gap = (self.next != self.seq if gap is None else gap) or not self.continues(index)
             self.index, self.offset = index + 1, 0
         return False
+
+    def _is_cut(self, data: bytes) -> bool:
+        """Whether `data`, all that was captured of the piece here, end before the piece does; not where they are long."""
+        pieces, index = self.pieces, self.index
+        return len(data) < min(pieces.end[index] - pieces.seq[index], LONGEST_KNOWN)
 
     def _begins(self, data: bytes, grammar: Grammar) -> bool:
         """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
@@ -250,6 +272,9 @@ class MessageReader(Cursor):
         Of a head that was cut with its frame only the first line counts, or what was captured of it.
         """
         seq, ack, begun, size = self.seq, self.pieces.ack[self.index], self.pieces.time[self.index], self._size
+        if self._cut:
+            self.index, self.next = self.index + 1, None
+            return Message(self._cut, None, seq, ack, begun, gap=self.gap)
         if self._known:
             line, framing, length = self._known
         else:
