@@ -34,7 +34,7 @@ EXPLAINED = (
           when=lambda case: not case.idle or case.watched),
     Claim(42, "TIME_WAIT ②", "... and the client can use its port again", "08, 09", costs.used_again_by_client,
           "Thousands of connections from a hundred ports: not one was refused.",
-          "They had one clock. Behind a NAT the next host may have an older time stamp, and is not let in.",
+          "They had one clock. Behind a NAT the next host may have an older one, and its first SYN is not let in.",
           condition="the SYN's time stamp is newer, or there is none (or an equal one) and its number is higher",
           when=lambda case: case.stamp > 0 or (case.stamp == 0 and case.higher)),
     Claim(43, "TIME_WAIT, server", "Accepted connections take no port of the server: all share one", "09",
