@@ -5,43 +5,20 @@ says nothing. Which end is which must be known: connections without a SYN are co
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from helpers.captures import SYN
+from helpers.captures import SYN, copies, without
+from helpers.connections import connections
+from helpers.diagnosis.case import LIMITS, Case, Limits
+from helpers.diagnosis.file_rules import FILE_RULES, one_sided
 from helpers.diagnosis.finding import Finding, examples, table
 from helpers.diagnosis.per_connection import Tables, per_connection
+from helpers.exchanges import exchanges
 from helpers.flow import segment_flow
-
-
-class Limits(NamedTuple):
-    """The thresholds of the rules, each with its reason."""
-
-    close_wait: float = 1.0      # seconds; a program that closes after the peer's FIN does so within milliseconds
-    wait: float = 1.0            # seconds to the first byte of an answer; what people notice (Nielsen 1993)
-    slow: int = 3                # so many slow answers: one may be chance
-    many: int = 20               # connections of one client to one server, before a missing reuse is worth a word
-    single: float = 0.95         # share of connections with exactly one request that makes "no reuse"
-    surplus: float = 1.5         # connections for each one that was ever busy at once
-    at_once: float = 0.5         # seconds; a pool that is full closes what it gets back at once, and not by patience
-    repeats: int = 3             # Linux repeats after 0.2, 0.4, 0.8 s ...: the third time after more than a second;
-    silent: float = 1.0          # ... seconds: copies of a frame that was captured several times come sooner
-    syn_repeated: float = 0.5    # seconds; every system waits longer before it repeats a SYN (RFC 6298: 1 s)
-    pause: float = 0.1           # seconds; a server that closes sooner had not meant to wait for a request
-    zero_window: float = 0.5     # seconds; a reader that is merely busy opens its window sooner
-
-
-LIMITS = Limits()
-
-
-class Case(NamedTuple):
-    """What a rule is given: the tables, and the facts of `per_connection` by connection."""
-
-    tables: Tables
-    facts: pd.DataFrame
-    limits: Limits
+from helpers.states import states
 
 
 def diagnose(tables: Tables, limits: Limits = LIMITS) -> pd.DataFrame:
@@ -50,9 +27,21 @@ def diagnose(tables: Tables, limits: Limits = LIMITS) -> pd.DataFrame:
     `tables`: an `Incident` of `helpers.report`, or an `Experiment` of `helpers.experiments`. Where the capture missed
     frames, the rules that rest on a frame that is not there say nothing, and a finding says so.
     """
-    case = Case(tables, per_connection(tables), limits)
+    tables, again = _each_once(tables, limits)
+    facts, half = per_connection(tables), one_sided(tables.capture)
+    case = Case(tables, facts[~facts.index.isin(half)], limits, again, half)
     rules = [rule for rule in RULES.values() if not (tables.capture.dropped and rule in REST_ON_ABSENCE)]
     return table(finding for rule in rules for finding in rule(case))
+
+
+def _each_once(tables, limits):
+    """The tables without the frames that stand in the file once more, and how many these are; where they are few, 0."""
+    again = copies(tables.capture)
+    if not len(again) or again.mean() < limits.copies:
+        return tables, 0
+    capture = without(tables.capture, again)
+    return SimpleNamespace(capture=capture, connections=connections(capture), exchanges=exchanges(capture),
+                           states=states(capture)), int(again.sum())
 
 
 def refused(case: Case) -> Iterator[Finding]:
@@ -91,6 +80,21 @@ def path_silent(case: Case) -> Iterator[Finding]:
             "way (NAT, firewall, balancer) has forgotten the connection.",
             "Let no connection idle longer than the shortest timeout on the way (keep-alive probes, HTTP/2 PING, or a "
             "shorter life in the pool), and set TCP_USER_TIMEOUT.")
+
+
+def fin_unanswered(case: Case) -> Iterator[Finding]:
+    """`fin-unanswered`: a FIN that was repeated and never acknowledged, while nothing came (RFC 6298)."""
+    facts = case.facts
+    rows = facts[(facts["fin_repeated"] >= case.limits.repeats) & (facts["fin_repeated_for"] >= case.limits.silent)]
+    for (end, server), group in rows.groupby(["fin_repeating", "server"]):
+        yield Finding(
+            "fin-unanswered", f"{_clients(group)} (client)" if end == "client" else f"{server} (server)", len(group),
+            _span(group["fin_since"]), _streams(group),
+            f"The {end} closed, repeated its FIN up to {int(group['fin_repeated'].max())} times, and nothing came "
+            "back: the other host is gone, or a box on the way has forgotten the connection. The socket stands in "
+            "FIN_WAIT_1 or LAST_ACK until the kernel gives up (Linux: tcp_orphan_retries).",
+            "Look whether the other host lives, and what stands between; let no connection idle longer than its "
+            "timeout.")
 
 
 def keepalive_race(case: Case) -> Iterator[Finding]:
@@ -262,34 +266,14 @@ def slow_reader(case: Case) -> Iterator[Finding]:
                 f"Look at the {end}'s program: what keeps it from reading?")
 
 
-def began_before(case: Case) -> Iterator[Finding]:
-    """`began-before-the-capture`: connections without a SYN, of which little can be told."""
-    unknown = (case.tables.connections["roles"] != "syn").fillna(True)
-    if unknown.any():
-        yield Finding(
-            "began-before-the-capture", "cannot tell", int(unknown.sum()), "from the beginning",
-            f"{_streams(case.tables.connections[unknown])}",
-            "The opening of these connections is not in the capture: no rule speaks about them.",
-            "Begin to record before the trouble does, or take the listening ports from `ss -tln`.")
-
-
-def frames_dropped(case: Case) -> Iterator[Finding]:
-    """`frames-dropped`: the capture missed frames, so that what is not in it may have been sent all the same."""
-    if case.tables.capture.dropped:
-        yield Finding(
-            "frames-dropped", "the capture", case.tables.capture.dropped, "cannot tell", "the file's own statistics",
-            "So many frames passed and are not in the file: the rules that rest on an answer that is not there say "
-            "nothing about it.",
-            "Record again with fewer bytes of each frame (-s), a narrower filter, or a larger buffer (-B).")
-
-
 RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "path-silent": path_silent,
+         "fin-unanswered": fin_unanswered,
          "keep-alive-race": keepalive_race, "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
          "reset-instead-of-close": reset_instead_of_close, "close-wait": close_wait, "slow-reader": slow_reader,
          "slow-server": slow_server, "pool-too-small": pool_too_small, "no-reuse": no_reuse,
-         "tls-closed-before-close-notify": tls_close, "began-before-the-capture": began_before,
-         "frames-dropped": frames_dropped}
-REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, keepalive_race, gave_up, unread_reset, close_wait)
+         "tls-closed-before-close-notify": tls_close, **FILE_RULES}
+REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, fin_unanswered, keepalive_race, gave_up, unread_reset,
+                   close_wait)
 
 
 def _pairs(case):

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, RST, SYN, Capture
+from helpers.captures import ACK, FIN, RST, SYN, Capture
 from helpers.connections import end_events
 from helpers.flow import handshakes, segment_flow
 
@@ -32,14 +32,15 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
     client's first data after it had got the server's FIN are a TLS alert); `close_wait`, `close_wait_host` (the longest
     stay there, in seconds, within the capture); `repeating`, `repeated`, `repeated_for`, `silent_since`, `idle`,
-    `heard`: see `_unanswered`.
+    `heard`: see `_unanswered`; `fin_repeating` and the like: see `_fin_unanswered`.
     """
     capture, table = tables.capture, tables.connections
     ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
     facts = table.assign(client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
                          **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),
                          **_resets(flow, table, ends), tls=table.index.isin(handshakes(capture).index),
-                         **_unanswered(flow, table.index), **_close_wait(tables, flow))
+                         **_unanswered(flow, table.index), **_fin_unanswered(flow, table.index),
+                         **_close_wait(tables, flow))
     facts = facts.assign(alert_after_fin=_alert_after_fin(capture, flow, facts))
     return facts[(table["roles"] == "syn").fillna(False)]
 
@@ -120,10 +121,36 @@ def _unanswered(flow, streams):
     last of them; `silent_since`: when it first sent them; `idle`: how long nothing had been sent before; `heard`: how
     many segments of the peer had come before. A single byte may be a keep-alive or window probe, and does not count.
     """
+    worst = _repeated(flow, flow["length"] > 1, flow["flags"] & RST == 0, streams)
+    earlier = flow[flow["time"] < worst["silent_since"].reindex(flow["stream"]).to_numpy()]
+    worst["idle"] = worst["silent_since"] - earlier.groupby("stream")["time"].max().reindex(streams)
+    return {name: worst[name] for name in worst}
+
+
+def _fin_unanswered(flow, streams):
+    """The FIN without data that an end sent again and again, and after which its peer sent nothing, not even a RST.
+
+    `fin_repeating`, `fin_repeated`, `fin_repeated_for`, `fin_since`: as `_unanswered` has them of data.
+    """
+    anything = pd.Series(True, flow.index)
+    worst = _repeated(flow, (flow["flags"] & FIN > 0) & (flow["length"] == 0), anything, streams)
+    peer = worst["repeating"].map({"client": "server", "server": "client"})
+    latest = flow["time"].groupby([flow["stream"], flow["end"]], observed=True).max()
+    latest = latest.reindex(pd.MultiIndex.from_arrays([streams, peer])).to_numpy()
+    worst = worst[~(latest > worst["silent_since"].to_numpy())].reindex(streams)
+    return {"fin_repeating": worst["repeating"], "fin_repeated": worst["repeated"],
+            "fin_repeated_for": worst["repeated_for"], "fin_since": worst["silent_since"]}
+
+
+def _repeated(flow, sent, answers, streams):
+    """Of the segments `sent`, the one that an end sent most often between two `answers`, and that none acknowledged.
+
+    `sent`, `answers`: which rows of `flow`. Columns: see `_unanswered`; `repeated` is 0 where there is none.
+    """
     parts, acknowledged = [], _acknowledged(flow)
     for end in ("client", "server"):
-        heard = ((flow["end"] != end) & (flow["flags"] & RST == 0)).groupby(flow["stream"]).cumsum()
-        mine = flow.assign(heard=heard)[(flow["end"] == end) & (flow["length"] > 1) & flow["valid"]]
+        heard = ((flow["end"] != end) & answers).groupby(flow["stream"]).cumsum()
+        mine = flow.assign(heard=heard)[(flow["end"] == end) & sent & flow["valid"]]
         times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min", "max"]).reset_index()
         reached = acknowledged.reindex(pd.MultiIndex.from_product([times["stream"], [end]])).to_numpy()
         times = times[~(times["seq"].to_numpy() < reached)]
@@ -132,6 +159,4 @@ def _unanswered(flow, streams):
                                    "repeated_for": most["max"] - most["min"], "heard": most["heard"]}))
     worst = pd.concat(parts).sort_values("repeated", kind="stable")
     worst = worst[~worst.index.duplicated(keep="last")].reindex(streams)
-    earlier = flow[flow["time"] < worst["silent_since"].reindex(flow["stream"]).to_numpy()]
-    worst["idle"] = worst["silent_since"] - earlier.groupby("stream")["time"].max().reindex(streams)
-    return {name: worst[name] for name in worst} | {"repeated": worst["repeated"].fillna(0)}
+    return worst.assign(repeated=worst["repeated"].fillna(0))

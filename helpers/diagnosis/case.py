@@ -1,0 +1,43 @@
+"""What the rules are given: the tables and facts of a capture, and the thresholds."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from helpers.diagnosis.per_connection import Tables
+
+
+class Limits(NamedTuple):
+    """The thresholds of the rules, each with its reason."""
+
+    close_wait: float = 1.0      # seconds; a program that closes after the peer's FIN does so within milliseconds
+    wait: float = 1.0            # seconds to the first byte of an answer; what people notice (Nielsen 1993)
+    slow: int = 3                # so many slow answers: one may be chance
+    many: int = 20               # connections of one client to one server, before a missing reuse is worth a word
+    single: float = 0.95         # share of connections with exactly one request that makes "no reuse"
+    surplus: float = 1.5         # connections for each one that was ever busy at once
+    at_once: float = 0.5         # seconds; a pool that is full closes what it gets back at once, and not by patience
+    repeats: int = 3             # Linux repeats after 0.2, 0.4, 0.8 s ...: the third time after more than a second;
+    silent: float = 1.0          # ... seconds: copies of a frame that was captured several times come sooner
+    syn_repeated: float = 0.5    # seconds; every system waits longer before it repeats a SYN (RFC 6298: 1 s)
+    pause: float = 0.1           # seconds; a server that closes sooner had not meant to wait for a request
+    zero_window: float = 0.5     # seconds; a reader that is merely busy opens its window sooner
+    copies: float = 0.1          # share of segments that were captured before: an interface seen twice doubles many
+    one_sided: float = 0.5       # share of connections with one direction: more than that is the capture's way
+
+
+LIMITS = Limits()
+
+
+class Case(NamedTuple):
+    """What a rule is given: the tables, and the facts of `per_connection` by connection.
+
+    The tables are made without the `copies` (how many segments) that the file has of frames, where they are many.
+    `one_sided`: connections that have one direction in the file; `facts` is without them.
+    """
+
+    tables: Tables
+    facts: pd.DataFrame
+    limits: Limits
+    copies: int
+    one_sided: pd.Index
