@@ -252,7 +252,7 @@ class MessageReader(Cursor):
         return False
 
     def _is_cut(self, data: bytes) -> bool:
-        """Whether `data`, all that was captured of the piece here, end before the piece does; not where they are long."""
+        """Whether `data`, all that was captured of the piece here, end before it does; not where they are long."""
         pieces, index = self.pieces, self.index
         return len(data) < min(pieces.end[index] - pieces.seq[index], LONGEST_KNOWN)
 
