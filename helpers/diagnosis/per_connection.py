@@ -93,25 +93,29 @@ def _close_wait(tables, flow):
     stays = tables.states[tables.states["state"] == "CLOSE_WAIT"]
     until = stays["until"].fillna(tables.capture.end).clip(upper=tables.capture.end)
     stays = stays.assign(close_wait=until - stays["since"], close_wait_host=stays["host"])
-    ends = pd.MultiIndex.from_frame(stays[["stream", "host"]])
-    spoke = flow[flow["length"] > 0].groupby(["stream", "end"], observed=True)["time"].max()
-    busy = spoke.reindex(ends).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)
-    stays = stays[~busy & ~(_sent(flow).reindex(ends).to_numpy() > _acknowledged(flow).reindex(ends).to_numpy())]
+    way = _direction(stays["stream"], stays["host"])
+    spoke = flow[flow["length"] > 0].groupby("direction")["time"].max()
+    busy = spoke.reindex(way).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)
+    stays = stays[~busy & ~(_sent(flow).reindex(way).to_numpy() > _acknowledged(flow).reindex(way).to_numpy())]
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
     return {name: stays[name].reindex(tables.connections.index) for name in ("close_wait", "close_wait_host")}
 
 
+def _direction(streams, hosts):
+    """The number of the direction in which an end sends: see `helpers.flow.groups`; -1 where the end is not known."""
+    return np.where(hosts.isna(), -1, 2 * streams.to_numpy() + (hosts == "server").to_numpy(bool, na_value=False))
+
+
 def _sent(flow):
-    """By stream and end, the number behind the last byte of data that it sent."""
+    """By direction, the number behind the last byte of data that was sent."""
     data = flow[flow["valid"] & (flow["length"] > 0)]
-    return (data["seq"] + data["length"]).groupby([data["stream"], data["end"]], observed=True).max()
+    return (data["seq"] + data["length"]).groupby(data["direction"]).max()
 
 
 def _acknowledged(flow):
-    """By stream and end, the highest number of its data that the peer acknowledged."""
+    """By direction, the highest number of its data that the peer acknowledged."""
     acks = flow[flow["valid"] & flow["has_ack"]]
-    sender = acks["end"].map({"client": "server", "server": "client"})
-    return acks["ack"].groupby([acks["stream"], sender.rename("end")], observed=True).max()
+    return acks["ack"].groupby(acks["direction"] ^ 1).max()
 
 
 def _unanswered(flow, streams):
@@ -134,9 +138,7 @@ def _fin_unanswered(flow, streams):
     """
     anything = pd.Series(True, flow.index)
     worst = _repeated(flow, (flow["flags"] & FIN > 0) & (flow["length"] == 0), anything, streams)
-    peer = worst["repeating"].map({"client": "server", "server": "client"})
-    latest = flow["time"].groupby([flow["stream"], flow["end"]], observed=True).max()
-    latest = latest.reindex(pd.MultiIndex.from_arrays([streams, peer])).to_numpy()
+    latest = flow.groupby("direction")["time"].max().reindex(_direction(streams, worst["repeating"]) ^ 1).to_numpy()
     worst = worst[~(latest > worst["silent_since"].to_numpy())].reindex(streams)
     return {"fin_repeating": worst["repeating"], "fin_repeated": worst["repeated"],
             "fin_repeated_for": worst["repeated_for"], "fin_since": worst["silent_since"]}
@@ -145,14 +147,18 @@ def _fin_unanswered(flow, streams):
 def _repeated(flow, sent, answers, streams):
     """Of the segments `sent`, the one that an end sent most often between two `answers`, and that none acknowledged.
 
-    `sent`, `answers`: which rows of `flow`. Columns: see `_unanswered`; `repeated` is 0 where there is none.
+    `sent`, `answers`: which rows of `flow`. Columns: see `_unanswered`; `repeated` is 0 where nothing was sent again,
+    and the others are `<NA>` there.
     """
+    again = flow.loc[sent & flow["valid"], ["stream", "end", "seq"]]
+    again = flow["stream"].isin(again.loc[again.duplicated(), "stream"])     # few connections repeat anything
+    flow, sent, answers = flow[again], sent[again], answers[again]
     parts, acknowledged = [], _acknowledged(flow)
     for end in ("client", "server"):
         heard = ((flow["end"] != end) & answers).groupby(flow["stream"]).cumsum()
         mine = flow.assign(heard=heard)[(flow["end"] == end) & sent & flow["valid"]]
         times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min", "max"]).reset_index()
-        reached = acknowledged.reindex(pd.MultiIndex.from_product([times["stream"], [end]])).to_numpy()
+        reached = acknowledged.reindex(2 * times["stream"] + (end == "server")).to_numpy()
         times = times[~(times["seq"].to_numpy() < reached)]
         most = times.sort_values("size", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
         parts.append(pd.DataFrame({"repeating": end, "repeated": most["size"] - 1, "silent_since": most["min"],

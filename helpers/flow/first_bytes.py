@@ -136,6 +136,12 @@ def handshakes(capture: Capture) -> pd.DataFrame:
 
     Source: RFC 8446, RFC 5246.
     """
+    if "handshakes" not in capture.derived:
+        capture.derived["handshakes"] = _handshakes(capture)
+    return capture.derived["handshakes"].copy()
+
+
+def _handshakes(capture: Capture) -> pd.DataFrame:
     rows = {stream: _handshake(pair[begins.asks], pair[begins.asks ^ 1], _session(pair, begins, capture))
             for stream, pair, begins in _beginnings(capture) if begins.protocol == "tls"}
     columns = zip(*rows.values()) if rows else [()] * len(HANDSHAKE_COLUMNS)
