@@ -232,17 +232,19 @@ class MessageReader(Cursor):
 
     def find(self, grammar: Grammar) -> bool:
         """Move to the next bytes that begin a message, and say whether there are any."""
-        gap = None
+        gap, pieces = None, self.pieces
         while self.index < self.stop:
             index, offset = self.index, self.offset
             data = self._data = self.bytes_of(index)
-            self.seq = self.pieces.seq[index] + offset
-            end = data.find(EMPTY_LINE, offset, offset + LONGEST_KNOWN) + len(EMPTY_LINE)
-            self._size = end - offset
-            whole = end >= len(EMPTY_LINE)
-            self._known = grammar.whole_head(data[offset:end]) if whole else None
-            self._cut = None if whole or offset or not self._is_cut(data) else grammar.cut_head(data)
-            if self._known or self._cut or self._begins(data, grammar):
+            self.seq = pieces.seq[index] + offset
+            captured = len(data)
+            cut = not offset and captured < pieces.end[index] - pieces.seq[index] and captured < LONGEST_KNOWN
+            self._cut = grammar.cut_head(data) if cut else None
+            if self._cut is None:
+                end = data.find(EMPTY_LINE, offset, offset + LONGEST_KNOWN) + len(EMPTY_LINE)
+                self._size = end - offset
+                self._known = grammar.whole_head(data[offset:end]) if end >= len(EMPTY_LINE) else None
+            if self._cut or self._known or self._begins(data, grammar):
                 self.follows = self.next == self.seq
                 self.lost = self.lost or not self.follows
                 self.gap = not self.follows if gap is None else gap
@@ -250,11 +252,6 @@ class MessageReader(Cursor):
             gap = (self.next != self.seq if gap is None else gap) or not self.continues(index)
             self.index, self.offset = index + 1, 0
         return False
-
-    def _is_cut(self, data: bytes) -> bool:
-        """Whether `data`, all that was captured of the piece here, end before it does; not where they are long."""
-        pieces, index = self.pieces, self.index
-        return len(data) < min(pieces.end[index] - pieces.seq[index], LONGEST_KNOWN)
 
     def _begins(self, data: bytes, grammar: Grammar) -> bool:
         """Whether a message begins here, behind empty lines or in a piece that ends inside its first line."""
