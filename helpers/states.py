@@ -3,6 +3,7 @@
 The states are those of RFC 9293 section 3.3.2. Both ends are taken to stand where the capture was made.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,21 @@ def count(states: pd.DataFrame, state: str, host: str | None = None, at: float |
     times, place = np.unique(np.concatenate([since, until]), return_inverse=True)
     steps = np.bincount(place, np.repeat([1, -1], [len(since), len(until)]), len(times)).astype(np.int64)
     return pd.Series(np.cumsum(steps), pd.Index(times, name="time"), name=state)
+
+
+def lasting(states: pd.DataFrame, state: str | Sequence[str], end: float) -> pd.DataFrame:
+    """The stays in `state` (a name, or several) with two columns more, `lasted` and `over`.
+
+    `lasted`: seconds of the stay before `end`, the moment up to which one looks (a capture's `end`); `<NA>` where its
+    beginning isn't shown. `over`: whether it ended by then, so that `lasted` is its whole length and not a part. That
+    an end in FIN_WAIT_2 was forgotten is not seen, but told by `fin_timeout`. `states`: as for `netstat`; a stay of
+    `sockets` is as long as it was seen, and over if it was not seen at `end` or later.
+    """
+    rows = states[states["state"].isin(np.atleast_1d(state))]
+    since, until = _bounds(rows)
+    lasted = np.where(np.isfinite(since), np.fmin(until, end) - since, np.nan)
+    begun = since <= end
+    return rows.assign(lasted=pd.array(lasted, "Float64"), over=until <= end)[begun]
 
 
 def _bounds(stays: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
-from helpers.connections import connections
-from helpers.states import STATES, count, netstat, states
+from helpers.connections import HOSTS, connections
+from helpers.experiments import load
+from helpers.states import STATES, count, lasting, netstat, states
 
 OPEN = [*HANDSHAKE, *EXCHANGE]
 WHOLE = [*OPEN, *SERVER_CLOSES]
@@ -315,3 +316,40 @@ def test_one_end_is_in_one_state_at_a_time(tmp_path, drawn):
     named = {"client": {"10.0.0.1:50000"}, "server": {"10.0.0.2:80"}, "both": {"10.0.0.1:50000", "10.0.0.2:80"}}
     for stream, who in ends["time_wait"].dropna().items():
         assert waits.get(stream, set()) == named.get(who, set())
+
+
+def lengths(rows):
+    return [(row.host, float(row.lasted), bool(row.over)) for row in rows.itertuples()]
+
+
+def test_lasting(table):
+    """The client got the FIN at 1.0 s and closed at 1.5 s; the server's FIN was acknowledged at 1.1 s."""
+    whole = table(*WHOLE)
+    assert lengths(lasting(whole, "CLOSE_WAIT", 9.0)) == [("client", 0.5, True)]
+    assert lengths(lasting(whole, ("CLOSE_WAIT", "FIN_WAIT_2"), 9.0)) == [
+        ("client", 0.5, True), ("server", pytest.approx(0.4), True)]
+    assert lengths(lasting(whole, "CLOSE_WAIT", 1.25)) == [("client", 0.25, False)]     # before it ended
+    assert lengths(lasting(whole, "CLOSE_WAIT", 0.5)) == []                             # before it began
+    assert lengths(lasting(table(*WHOLE[:-2]), "CLOSE_WAIT", 9.0)) == [("client", 8.0, False)]
+
+
+def test_lasting_of_what_began_before_the_capture(table):
+    late = table(*EXCHANGE, *SERVER_CLOSES)
+    assert lasting(late, "ESTABLISHED", 9.0)["lasted"].isna().all()
+    assert lasting(late, "ESTABLISHED", 9.0)["over"].all()
+
+
+@pytest.mark.parametrize(("name", "state"), [("clinic-close-wait", "CLOSE_WAIT"), ("clinic-close-wait", "FIN_WAIT_2"),
+                                             ("timers-10", "FIN_WAIT_2"), ("idle-close-visit", "CLOSE_WAIT")])
+def test_lasting_is_as_long_as_the_kernel_says(name, state):
+    """`ss` saw each of these stays for as long, less the time between its samples; and no other."""
+    experiment = load(name)
+    end = max(experiment.capture.end, experiment.sockets["last_seen"].max())
+    ends = ["host", "local", "peer"]
+    ours, kernels = (lasting(table, state, end).set_index(ends)["lasted"].astype(float).sort_index()
+                     for table in (experiment.states, experiment.sockets))
+    gap = max(sampling["longest_gap"] for sampling in (experiment.about["sampling"][host] for host in HOSTS))
+    slack = 2.0 if state == "FIN_WAIT_2" else 0.0       # the kernel's timer may be late
+    ours = ours[ours > gap]
+    assert len(ours) and ours.index.equals(kernels.index)
+    assert ((kernels - ours <= slack + 0.01) & (ours - kernels <= 2 * gap + 0.01)).all()

@@ -8,6 +8,7 @@ import pandas as pd
 from helpers.captures import ACK, FIN, RST, SYN, Capture
 from helpers.connections import end_events
 from helpers.flow import handshakes, segment_flow
+from helpers.states import lasting
 
 # How a TLS record of an alert begins: its type in the clear (RFC 5246), or sealed, an alert's size (RFC 8446 section 5)
 ALERTS = (b"\x15\x03", b"\x17\x03\x03\x00\x13")
@@ -90,9 +91,8 @@ def _close_wait(tables, flow):
     Not of one that still sent data there, and not where the peer has not acknowledged all of its data: its FIN may
     wait behind them, unsent, while its program has long closed.
     """
-    stays = tables.states[tables.states["state"] == "CLOSE_WAIT"]
-    until = stays["until"].fillna(tables.capture.end).clip(upper=tables.capture.end)
-    stays = stays.assign(close_wait=until - stays["since"], close_wait_host=stays["host"])
+    stays = lasting(tables.states, "CLOSE_WAIT", tables.capture.end)
+    stays = stays.assign(close_wait=stays["lasted"], close_wait_host=stays["host"])
     way = _direction(stays["stream"], stays["host"])
     spoke = flow[flow["length"] > 0].groupby("direction")["time"].max()
     busy = spoke.reindex(way).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)

@@ -1,7 +1,7 @@
 """What became of the connections of a capture: `python -m helpers.report CAPTURE [--out report.html] [--json]`.
 
 The tables serve a notebook too: `incident = Incident(merge_captures(paths))`, then `facts(incident)`,
-`by_server`, `left_behind`, `peaks`, `reuse`, `remarkable`.
+`by_server`, `left_behind`, `stayed`, `peaks`, `reuse`, `remarkable`.
 """
 
 from helpers.report.command import ReportError, main
@@ -16,10 +16,12 @@ from helpers.report.facts import (
     peaks,
     remarkable,
     reuse,
+    stayed,
     visible,
 )
 from helpers.report.page import connections_table, page
 from helpers.report.terminal import findings, outcome, summary
 
 __all__ = ["Incident", "ReportError", "by_server", "connections_table", "diagnosis", "document", "facts", "findings",
-           "forgotten", "left_behind", "main", "outcome", "page", "peaks", "remarkable", "reuse", "summary", "visible"]
+           "forgotten", "left_behind", "main", "outcome", "page", "peaks", "remarkable", "reuse", "stayed",
+           "summary", "visible"]

@@ -5,14 +5,15 @@ import json
 import pandas as pd
 
 from helpers.report.diagnosed import findings_of
-from helpers.report.facts import Incident, by_server, forgotten, left_behind, peaks, reuse
+from helpers.report.facts import Incident, by_server, forgotten, left_behind, peaks, reuse, stayed
 
 
 def document(incident: Incident) -> str:
     """The report as one JSON object: what was read, what stands out, and the tables with all their rows.
 
     `capture`: file, begins (UTC, ISO 8601), lasts (s), frames, segments, skipped (by reason), cut, dropped.
-    `findings`, `servers`, `left_behind`, `peaks`, `reuse`, `forgotten` (streams): as `helpers.report` gives them.
+    `findings`, `servers`, `left_behind`, `stayed`, `peaks`, `reuse`, `forgotten` (streams): as `helpers.report` gives
+    them.
     `connections`, `exchanges`, `states`, `quic`: the course's tables, an object for each row. What the capture doesn't
     tell is null; times are seconds since the first frame.
     """
@@ -24,7 +25,8 @@ def document(incident: Incident) -> str:
     parts = {"capture": json.dumps(read)}
     if len(capture.segments):
         tables = {"servers": by_server(incident).rename_axis("server").reset_index(),
-                  "left_behind": left_behind(incident), "peaks": peaks(incident), "reuse": reuse(incident)}
+                  "left_behind": left_behind(incident), "stayed": stayed(incident), "peaks": peaks(incident),
+                  "reuse": reuse(incident)}
         parts["findings"] = _rows(findings_of(incident))
         parts |= {name: _rows(table) for name, table in tables.items()}
         parts["forgotten"] = json.dumps(forgotten(incident).tolist())

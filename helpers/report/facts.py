@@ -16,13 +16,14 @@ from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, for
 from helpers.diagnosis import diagnose
 from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges, quic_unread
-from helpers.states import count, states
+from helpers.states import count, lasting, states
 
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
 TALLIES = {"ending": ("", ("fin", "reset", "refused", "unanswered", "open", "cannot_tell")),
            "closer": ("first_", (*HOSTS, "both", "cannot_tell")),
            "time_wait": ("time_wait_", (*HOSTS, "both", "none", "cannot_tell"))}
 HALF_CLOSED = ("CLOSE_WAIT", "FIN_WAIT_2")
+LONG = 1.0          # seconds; programs that answer a FIN do so within milliseconds
 LONGEST_TABLE, LONGEST_TEXT = 200, 120
 NOT_ITS_KEYS = ("no keys", "the keys don't fit")      # the reasons that other keys would mend
 ADVICE = "a browser writes its keys where SSLKEYLOGFILE says: give that file with --keys"
@@ -208,12 +209,22 @@ def left_behind(incident: Incident) -> pd.DataFrame:
 
     Columns: `sockets`, `longest` (seconds that the oldest has been there).
     """
-    end, stays = incident.capture.end, incident.states
-    over = (stays["until"] <= end).fillna(False)
-    now = stays[stays["state"].isin(HALF_CLOSED) & (stays["since"] <= end) & ~over]
-    now = now.assign(address=_address(now["local"]), host=now["host"].fillna(CANNOT_TELL),
-                     longest=end - now["since"])
-    groups = now.groupby(["state", "host", "address"])["longest"]
+    return _by_end(lasting(incident.states, HALF_CLOSED, incident.capture.end).query("~over"))
+
+
+def stayed(incident: Incident) -> pd.DataFrame:
+    """The ends that were in CLOSE_WAIT or FIN_WAIT_2 for `LONG` seconds or more, and no more when the capture ended.
+
+    Columns: as `left_behind`; `longest` is how long the longest stay was.
+    """
+    stays = lasting(incident.states, HALF_CLOSED, incident.capture.end)
+    return _by_end(stays[stays["over"] & (stays["lasted"] >= LONG).fillna(False)])
+
+
+def _by_end(stays):
+    """How many `stays` there are, and how long the longest lasted, by state, host and address."""
+    stays = stays.assign(address=_address(stays["local"]), host=stays["host"].fillna(CANNOT_TELL))
+    groups = stays.groupby(["state", "host", "address"])["lasted"]
     return groups.agg(sockets="size", longest="max").reset_index()
 
 

@@ -18,6 +18,7 @@ from helpers.report.facts import (
     left_behind,
     peaks,
     reuse,
+    stayed,
     visible,
 )
 from helpers.states import TIME_WAIT
@@ -56,6 +57,8 @@ def findings(incident: Incident) -> list[str]:
     told = [f"Still in {row.state} at the end: {many(row.sockets, 'socket')} at {row.address} ({row.host}), "
             f"the longest for {row.longest:,.1f} s" for row in left.head(MOST_SERVERS).itertuples()]
     told = told or ["Still in CLOSE_WAIT or FIN_WAIT_2 at the end: no socket seen"]
+    told += [f"For a while in {row.state}: {many(row.sockets, 'socket')} at {row.address} ({row.host}), "
+             f"the longest for {row.longest:,.1f} s" for row in stayed(incident).head(MOST_SERVERS).itertuples()]
     told += [f"In FIN_WAIT_2 until forgotten, in vain: {many(len(forgotten(incident)), 'connection')}"]
     told += [f"Most in TIME_WAIT at {row.address} ({row.host}): {row.peak:,}, first at {row.time:,.3f} s "
              f"({_clock(incident, row.time)})" for row in most.head(MOST_SERVERS).itertuples()]
