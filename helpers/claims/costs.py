@@ -110,12 +110,12 @@ def _way(same, reuse, bound=False, reuseaddr=False):
 
 
 def used_again_by_client(data: Data) -> list[Case]:
-    """Each SYN into a server's TIME_WAIT, and 13,600 from 100 ports: whether it was answered as a new one.
+    """Each SYN into a server's TIME_WAIT, and 13,600 from a range of 100 ports: whether it was answered as a new one.
 
     `higher`: its number is above those of the old connection. `stamp`: its time stamp is 1 newer, -1 older, 0 none.
     """
     ports = data.table("ports").query("setting == 'server closes first'")
-    return [Case("13,600 connections from 100 ports", bool(ports["failed"].sum() == 0), {"higher": True, "stamp": 1}),
+    return [Case("13,600 from a range of 100 ports", bool(ports["failed"].sum() == 0), {"higher": True, "stamp": 1}),
             *(Case(f"new-syn: {row.case}", row.answer == "SA",
                    {"higher": "higher" in row.case, "stamp": ("newer" in row.case) - ("older" in row.case)}, "new-syn")
               for row in data.answers("new-syn").itertuples())]
@@ -131,7 +131,7 @@ def accepted(data: Data) -> list[Case]:
 def takes_no_port(data: Data) -> list[Case]:
     """Each load with TIME_WAIT at the server's one port: whether no later connection was refused."""
     ports = data.table("ports").query("setting == 'server closes first'")
-    return [Case("13,600 connections from 100 ports", bool(ports["failed"].sum() == 0)),
+    return [Case("13,600 from a range of 100 ports", bool(ports["failed"].sum() == 0)),
             *(Case(case.name, not case.right) for case in many_at_server(data))]
 
 
