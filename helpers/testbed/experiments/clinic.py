@@ -9,8 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from helpers.testbed.experiments.clinic_proxy import Sidecar
 from helpers.testbed.experiments.patients import Patient
 from helpers.testbed.hosts import network
+from helpers.testbed.hosts.wire import Wire
 from helpers.testbed.running import recording
 from helpers.testbed.witnesses import dumpcap
 from helpers.testbed.witnesses.sampler import PERIOD
@@ -21,8 +23,11 @@ PROGRAMS = "helpers.testbed.experiments.clinic_programs"
 
 def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     """Record `patient` into `folder`."""
-    network.build()
+    network.build(Wire(patient.delay).lay if patient.delay else None)
     recording.prepare_workshop()
+    if patient.kernel:
+        network.set_kernel("client", dict(patient.kernel))
+    proxy = Sidecar(recording.WORKSHOP / "proxy") if patient.proxy else None
     server, timeline, watch = start(patient.server), recording.Timeline(), recording.Watch(folder)
     timeline.note("capture started")
     time.sleep(recording.BEFORE)
@@ -31,6 +36,10 @@ def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     said = ask(patient, timeline)
     timeline.note("client ended")
     time.sleep(SETTLED)
+    if proxy:
+        proxy.close()
+        timeline.note("proxy ended")
+        time.sleep(recording.AFTER)
     server.terminate()
     timeline.note("server ended")
     if patient.limit:
@@ -40,7 +49,8 @@ def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     frames, sampled = watch.close()
     timeline.note("capture stopped")
     recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
-    recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said))
+    more = {"proxy": proxy.said()} if proxy else {}
+    recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said) | more)
 
 
 def start(kind: str) -> subprocess.Popen:
@@ -84,10 +94,20 @@ def about(patient: Patient, timeline: recording.Timeline, frames: int, sampled: 
         "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
         "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
         "findings": patient.findings.split(), "said": said, "addresses": network.ADDRESSES,
-        # What the way drops the server's kernel never sees; and the client's FIN waits behind the data it repeats
-        "witnesses": [] if patient.forget_after else ["client", "server"],
+        "witnesses": _witnesses(patient),
         "capture": {"host": "client", "interface": network.INTERFACE, "frames": frames},
         "sampling": {"period": PERIOD, **{host: result["sampling"] for host, result in sampled.items()}},
         "timeline": timeline, "kernel": network.kernel_settings(),
         "versions": {"kernel": platform.release(), "python": platform.python_version(), "dumpcap": dumpcap.version(),
                      "ss": network.run("client", "ss", "-V").split()[-1].removeprefix("iproute2-")}}
+
+
+def _witnesses(patient):
+    """The hosts whose kernel saw the packets as they were captured.
+
+    What the way drops the server's never sees, and the client's FIN waits behind the data that it repeats. Over a wire
+    with a length the server sees all a little sooner or later.
+    """
+    if patient.forget_after:
+        return []
+    return ["client"] if patient.delay else ["client", "server"]

@@ -4,76 +4,22 @@ They are written as people write them, with Python's `http.server`, `http.client
 that its kind names. A client prints at its end how often it had which answer or error.
 """
 
+import errno
 import http.client
 import json
 import random
 import socket
 import struct
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, Full, LifoQueue
 
-from helpers.testbed.hosts import network
+from helpers.testbed.experiments.clinic_account import HOST, PORT, PROXY_PORT, SAID, said
+from helpers.testbed.experiments.clinic_servers import SERVERS
 
-PORT, HOST = 80, network.ADDRESSES["server"]
 GET = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
-SAID: Counter = Counter()
-
-
-# Servers
-
-def polite(patience: str, thinks: str = "0", size: str = "1000") -> None:
-    """http.server with HTTP/1.1: closes after `patience` seconds of idleness, thinks so long, answers so many bytes."""
-    class Answer(BaseHTTPRequestHandler):
-        protocol_version, timeout = "HTTP/1.1", float(patience)
-
-        def do_GET(self) -> None:
-            time.sleep(float(thinks))
-            self.send_response(200)
-            self.send_header("Content-Length", size)
-            self.end_headers()
-            try:
-                self.wfile.write(bytes(int(size)))
-            except OSError:                     # the client has gone
-                self.close_connection = True
-
-        def log_message(self, *_) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size, daemon_threads = 128, True
-
-        def handle_error(self, *_) -> None:
-            """A client that resets is what is recorded here."""
-
-    server = Server(("", PORT), Answer)
-    print("ready", flush=True)
-    server.serve_forever()
-
-
-def deaf(backlog: str) -> None:
-    """Listens with this backlog and never accepts."""
-    with socket.create_server(("", PORT), backlog=int(backlog)):
-        print("ready", flush=True)
-        threading.Event().wait()
-
-
-def elsewhere() -> None:
-    """Does not listen at all."""
-    print("ready", flush=True)
-    threading.Event().wait()
-
-
-# Clients
-
-def said(what: object) -> None:
-    """Count an answer or an error."""
-    SAID[str(what)] += 1
 
 
 def get(connection: http.client.HTTPConnection) -> None:
@@ -235,11 +181,43 @@ def ask_after(pause: str, patience: str) -> None:
             said(f"{type(why).__name__}: {why}")
 
 
-SERVERS: dict[str, Callable] = {"polite": polite, "deaf": deaf, "elsewhere": elsewhere}
+def steadily(rate: str, seconds: str, keeps: str = "") -> None:
+    """So many requests a second for so long; each over a new connection, or all over one where it `keeps` it."""
+    connection, begun = http.client.HTTPConnection(HOST, PORT, timeout=10), time.monotonic()
+    for number in range(int(rate) * int(seconds)):
+        time.sleep(max(0, begun + number / int(rate) - time.monotonic()))
+        try:
+            get(connection)
+        except OSError as why:
+            said(f"{errno.errorcode[why.errno]}: {why}")
+        if not keeps:
+            connection.close()
+    connection.close()
+
+
+def post_again(times: str, earliest: str, latest: str) -> None:
+    """Through the proxy on this host: so many threads ask, pause between these, and ask again; half of them with POST.
+
+    A proxy may repeat a GET on another connection by itself (RFC 9110 section 9.2.2), but not a POST.
+    """
+    def work(number):
+        connection, method = http.client.HTTPConnection("127.0.0.1", PROXY_PORT, timeout=10), ("GET", "POST")[number % 2]
+        for pause in (0, random.uniform(float(earliest), float(latest))):
+            time.sleep(pause)
+            connection.request(method, "/", body=b"one more" if method == "POST" else None)
+            answer = connection.getresponse()
+            answer.read()
+            said(f"{method} {answer.status}")
+        connection.close()
+
+    with ThreadPoolExecutor(int(times)) as crowd:
+        list(crowd.map(work, range(int(times))))
+
+
 CLIENTS: dict[str, Callable] = {
     "each-anew": each_anew, "one-kept": one_kept, "pool": pool, "ask-again": ask_again, "impatient": impatient,
     "unread": unread, "linger": linger, "keep": keep, "try": attempts, "slow-reader": slow_reader,
-    "ask-after": ask_after}
+    "ask-after": ask_after, "steadily": steadily, "post-again": post_again}
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+FEW_PORTS = (("ip_local_port_range", "40000 40099"),)
+
 
 @dataclass(frozen=True)
 class Patient:
-    """One incident: a program that serves and one that asks, both of `clinic_programs`.
+    """One incident: a program that serves (`clinic_servers`) and one that asks (`clinic_programs`).
 
     `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
     to the server forgets the connection, in silence. `findings`: what a diagnosis must find, and nothing else. `limit`:
-    seconds after the end within which the last socket must be gone; 0: not waited for.
+    seconds after the end within which the last socket must be gone; 0: not waited for. `kernel`: settings of the
+    client's. `delay`: seconds each way on the wire. `proxy`: whether nginx stands on the client's host (`clinic_proxy`).
     """
 
     name: str
@@ -21,6 +24,9 @@ class Patient:
     findings: str = ""
     forget_after: float = 0
     limit: float = 150
+    kernel: tuple = ()
+    delay: float = 0
+    proxy: bool = False
     article: str = "(not in the article)"
     recorder: ClassVar = "helpers.testbed.experiments.clinic"
     programs: ClassVar = frozenset()
@@ -66,4 +72,15 @@ PATIENTS = (
             "polite 65 0 200000", "slow-reader 3", "slow-reader"),
     Patient("clinic-idle-drop", "The way forgets an idle connection", "Three seconds after the first answer the way to "
             "the server drops what belongs to the connection; the client then asks again, and waits for ten seconds.",
-            "polite 65", "ask-after 5 10", "path-silent", forget_after=3, limit=0))
+            "polite 65", "ask-after 5 10", "path-silent", forget_after=3, limit=0),
+    Patient("clinic-ports", "The client's ports run out", "A client with 100 local ports asks five times a second for "
+            "66 seconds, each time over a new connection, and closes it first.", "polite 65 0 100", "steadily 5 66",
+            "ports-running-out no-reuse", kernel=FEW_PORTS),
+    Patient("clinic-ports-cured", "One port is enough", "The same client keeps its connection, and asks for 20 seconds.",
+            "polite 65 0 100", "steadily 5 20 kept", kernel=FEW_PORTS),
+    Patient("clinic-proxy-race", "502 Bad Gateway: the backend closes first", "nginx on the client's host keeps "
+            "connections to a backend that closes after a second of idleness. 24 clients ask through it twice, half of "
+            "them with POST, with 0.85 to 0.97 s between; the wire takes 50 ms each way.", "polite 1",
+            "post-again 24 0.85 0.97", "keep-alive-race", delay=0.05, proxy=True),
+    Patient("clinic-proxy-race-cured", "The backend is the more patient one", "The same; the backend waits for ten "
+            "seconds.", "polite 10", "post-again 24 0.85 0.97", delay=0.05, proxy=True))
