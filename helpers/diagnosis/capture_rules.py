@@ -14,7 +14,8 @@ from helpers.captures import SYN, copies, without
 from helpers.connections import connections
 from helpers.diagnosis.case import LIMITS, Case, Limits
 from helpers.diagnosis.file_rules import FILE_RULES, one_sided
-from helpers.diagnosis.finding import Finding, examples, table
+from helpers.diagnosis.finding import Finding, clients, examples, span, streams, table
+from helpers.diagnosis.network_rules import ports_running_out
 from helpers.diagnosis.per_connection import Tables, per_connection
 from helpers.exchanges import exchanges
 from helpers.flow import segment_flow
@@ -49,7 +50,7 @@ def refused(case: Case) -> Iterator[Finding]:
     rows = case.facts[(case.facts["ending"] == "refused").fillna(False) & case.facts["only_syns"]]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "refused", server, len(group), _span(group["opened"]), _streams(group),
+            "refused", server, len(group), span(group["opened"]), streams(group),
             "A RST came back: nothing listens on this port, or a filter on the way refuses in its name.",
             "Start the server, or ask the right port and address (`ss -tln` lists what listens); then look at filters.")
 
@@ -61,7 +62,7 @@ def syn_unanswered(case: Case) -> Iterator[Finding]:
                  & facts["reset_by"].isna()]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "syn-unanswered", server, len(group), _span(group["opened"]), _streams(group),
+            "syn-unanswered", server, len(group), span(group["opened"]), streams(group),
             "No TCP answered, not even with a refusal: the host is down, a filter drops the packets, or the accept "
             "queue is full.",
             "Look at the server with `ss -tln` (Recv-Q of the listening socket) and at the filters on the way.")
@@ -74,7 +75,7 @@ def path_silent(case: Case) -> Iterator[Finding]:
                  & (facts["heard"] > 0) & facts["established"].notna()]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "path-silent", server, len(group), _span(group["silent_since"]), _streams(group),
+            "path-silent", server, len(group), span(group["silent_since"]), streams(group),
             f"After {group['idle'].max():.1f} s of silence the {group['repeating'].iloc[0]}'s data were repeated "
             f"{int(group['repeated'].max())} times, and never acknowledged: the other host is gone, or a box on the "
             "way (NAT, firewall, balancer) has forgotten the connection.",
@@ -88,8 +89,8 @@ def fin_unanswered(case: Case) -> Iterator[Finding]:
     rows = facts[(facts["fin_repeated"] >= case.limits.repeats) & (facts["fin_repeated_for"] >= case.limits.silent)]
     for (end, server), group in rows.groupby(["fin_repeating", "server"]):
         yield Finding(
-            "fin-unanswered", f"{_clients(group)} (client)" if end == "client" else f"{server} (server)", len(group),
-            _span(group["fin_since"]), _streams(group),
+            "fin-unanswered", f"{clients(group)} (client)" if end == "client" else f"{server} (server)", len(group),
+            span(group["fin_since"]), streams(group),
             f"The {end} closed, repeated its FIN up to {int(group['fin_repeated'].max())} times, and nothing came "
             "back: the other host is gone, or a box on the way has forgotten the connection. The socket stands in "
             "FIN_WAIT_1 or LAST_ACK until the kernel gives up (Linux: tcp_orphan_retries).",
@@ -110,7 +111,7 @@ def keepalive_race(case: Case) -> Iterator[Finding]:
     rows = facts.assign(patience=patience)[(late & (facts["reset_by"] == "server") & ~facts["tls"]).fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "keep-alive-race", server, len(group), _span(group["closed"]), _streams(group),
+            "keep-alive-race", server, len(group), span(group["closed"]), streams(group),
             f"The server closes a connection that has been idle for {group['patience'].median():.1f} s, and a request "
             "came at that moment or later: it was reset, unanswered. A proxy may make a 502 of it.",
             "The asked end should be the more patient one: a keep-alive timeout of the server above the client's; and "
@@ -130,8 +131,8 @@ def gave_up(case: Case) -> Iterator[Finding]:
     rows = facts.assign(waited=waited)[((waited > 0) & refused_it & first & (facts["requests"] > 0)).fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "client-gave-up", _clients(group), len(group), _span(group["asked_last"] + group["waited"]),
-            _streams(group),
+            "client-gave-up", clients(group), len(group), span(group["asked_last"] + group["waited"]),
+            streams(group),
             f"The client ended the connection {group['waited'].median():.1f} s after its request, before any byte of "
             f"the answer of {server} (nginx logs 499).",
             "Find out why the answer takes so long; the client's timeout should be longer than the slowest answer.")
@@ -145,7 +146,7 @@ def unread_reset(case: Case) -> Iterator[Finding]:
     for server, group in rows.groupby("server"):
         once = " None was used for a second request." if (group["requests"] <= 1).all() else ""
         yield Finding(
-            "reset-with-unread-data", _clients(group), len(group), _span(group["closed"]), _streams(group, True),
+            "reset-with-unread-data", clients(group), len(group), span(group["closed"]), streams(group, True),
             f"The client reset the connection before the answer of {server} was whole: its program closed it with "
             f"data unread, or was ended.{once}",
             "Read each answer to its end, then close it or use the connection again.")
@@ -158,8 +159,8 @@ def reset_instead_of_close(case: Case) -> Iterator[Finding]:
                  & facts["reset_by"].notna() & (facts["requests"] > 0) & (facts["requests"] == facts["answered"])]
     for (by, server), group in rows.groupby(["reset_by", "server"]):
         yield Finding(
-            "reset-instead-of-close", _clients(group) if by == "client" else server, len(group), _span(group["closed"]),
-            _streams(group, True),
+            "reset-instead-of-close", clients(group) if by == "client" else server, len(group), span(group["closed"]),
+            streams(group, True),
             f"A RST in the {by}'s name ended a connection on which each request had its answer: its program set "
             "SO_LINGER to 0, closed with data unread, or a box on the way dropped it (then the RST's TTL differs). "
             "There is no TIME_WAIT, and what the other end had not read is lost.",
@@ -172,7 +173,7 @@ def tls_close(case: Case) -> Iterator[Finding]:
     rows = case.facts[case.facts["alert_after_fin"] & (case.facts["reset_by"] == "server").fillna(False)]
     for server, group in rows.groupby("server"):
         yield Finding(
-            "tls-closed-before-close-notify", server, len(group), _span(group["closed"]), _streams(group, True),
+            "tls-closed-before-close-notify", server, len(group), span(group["closed"]), streams(group, True),
             "The server closed first; the client's alert (as a rule its close_notify) came after that, and was "
             "answered by a RST. Harmless for a client that had all it asked for; it is why there is no TIME_WAIT.",
             "Nothing to do; where the resets disturb, let the client close, or use connections again.")
@@ -184,8 +185,8 @@ def close_wait(case: Case) -> Iterator[Finding]:
     for (host, server), group in rows.groupby(["close_wait_host", "server"]):
         asked = host == "client"
         yield Finding(
-            "close-wait", f"{_clients(group)} (client)" if asked else f"{server} (server)", len(group),
-            _span(group["server_fin" if asked else "client_fin"]), _streams(group),
+            "close-wait", f"{clients(group)} (client)" if asked else f"{server} (server)", len(group),
+            span(group["server_fin" if asked else "client_fin"]), streams(group),
             f"The {'server' if asked else 'client'} had closed, and the {host}'s program did not for up to "
             f"{group['close_wait'].max():.1f} s: until it does, the socket and its descriptor stay.",
             "In the program: close each response and connection, also after an error; a pool should look at idle "
@@ -200,7 +201,7 @@ def no_reuse(case: Case) -> Iterator[Finding]:
             counted = asked["time_wait"].fillna("cannot tell").value_counts()
             ends = ", ".join(f"{end} {number:,}" for end, number in counted.items())
             yield Finding(
-                "no-reuse", f"{client} → {server}", len(asked), _span(asked["opened"]), _streams(asked),
+                "no-reuse", f"{client} → {server}", len(asked), span(asked["opened"]), streams(asked),
                 f"{len(asked):,} connections for {asked['requests'].sum():,} requests, and each pays a handshake. "
                 f"TIME_WAIT at: {ends}. At most {_at_once(asked)} were open at once.",
                 f"Where one program asks, let it keep connections and use them again: {_at_once(asked)} would do. Many "
@@ -219,7 +220,7 @@ def pool_too_small(case: Case) -> Iterator[Finding]:
                 and group["requests"].sum() >= 2 * len(group):
             unused = int((group["client_bytes"] == 0).sum())
             yield Finding(
-                "pool-too-small", f"{client} → {server}", len(group), _span(group["opened"]), _streams(closed),
+                "pool-too-small", f"{client} → {server}", len(group), span(group["opened"]), streams(closed),
                 f"{len(group):,} connections for {group['requests'].sum():,} requests, of which at most {busy} were "
                 f"answered at once; {unused} were never used. The client closed {len(closed):,} while it went on "
                 f"asking, and opened {anew:,} anew after the first of these.",
@@ -235,7 +236,7 @@ def slow_server(case: Case) -> Iterator[Finding]:
     for server, group in late.groupby("server"):
         if len(group) >= case.limits.slow:
             yield Finding(
-                "slow-server", server, len(group), _span(group["requested"]), _streams(group.set_index("stream")),
+                "slow-server", server, len(group), span(group["requested"]), streams(group.set_index("stream")),
                 f"The first byte of the answer came after {group['waited'].median():.1f} s in the median, "
                 f"{group['waited'].max():.1f} s at most.",
                 "Look at what the server does meanwhile (a long poll waits on purpose), whether the request took so "
@@ -260,15 +261,15 @@ def slow_reader(case: Case) -> Iterator[Finding]:
         group = case.facts.loc[shut.index]
         if len(group):
             yield Finding(
-                "slow-reader", _clients(group) if end == "client" else examples(sorted(set(group["server"]))),
-                len(group), _span(group["opened"]), _streams(group),
+                "slow-reader", clients(group) if end == "client" else examples(sorted(set(group["server"]))),
+                len(group), span(group["opened"]), streams(group),
                 f"The {end}'s program did not read what had come: its window was zero for up to {shut.max():.1f} s.",
                 f"Look at the {end}'s program: what keeps it from reading?")
 
 
 RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "path-silent": path_silent,
-         "fin-unanswered": fin_unanswered,
-         "keep-alive-race": keepalive_race, "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
+         "fin-unanswered": fin_unanswered, "ports-running-out": ports_running_out, "keep-alive-race": keepalive_race,
+         "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
          "reset-instead-of-close": reset_instead_of_close, "close-wait": close_wait, "slow-reader": slow_reader,
          "slow-server": slow_server, "pool-too-small": pool_too_small, "no-reuse": no_reuse,
          "tls-closed-before-close-notify": tls_close, **FILE_RULES}
@@ -295,21 +296,3 @@ def _at_once(group):
 def _busy_at_once(exchanges, streams):
     rows = exchanges[exchanges["stream"].isin(streams)]
     return _at_once(rows.rename(columns={"requested": "opened", "finished": "closed"}))
-
-
-def _clients(group):
-    return examples(sorted(set(group["client"].str.replace(r":\d+$", "", regex=True))))
-
-
-def _streams(group, frames=False):
-    """Where to look: `tcp.stream` numbers, and the frames of the resets."""
-    told = "streams " + examples(map(str, sorted(set(group.index))))
-    return told + ("; frames " + examples(group["reset_frame"].dropna().astype(str)) if frames else "")
-
-
-def _span(times):
-    times = times.dropna()
-    if not len(times):
-        return "cannot tell"
-    first, last = float(times.min()), float(times.max())
-    return f"at {first:.3f} s" if first == last else f"{first:.3f} to {last:.3f} s"

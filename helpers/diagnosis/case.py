@@ -22,6 +22,9 @@ class Limits(NamedTuple):
     syn_repeated: float = 0.5    # seconds; every system waits longer before it repeats a SYN (RFC 6298: 1 s)
     pause: float = 0.1           # seconds; a server that closes sooner had not meant to wait for a request
     zero_window: float = 0.5     # seconds; a reader that is merely busy opens its window sooner
+    port_back: float = 5.0       # seconds after 60 s; Linux lets a TIME_WAIT go up to 4 s late (measured: 3.4)
+    ports_again: int = 5         # so many ports taken again: one or two may be chance
+    scarce: float = 0.5          # share of new connections on such ports: with most ports free it is a few hundredths
     copies: float = 0.1          # share of segments that were captured before: an interface seen twice doubles many
     one_sided: float = 0.5       # share of connections with one direction: more than that is the capture's way
 

@@ -32,3 +32,23 @@ def examples(texts: Iterable[str], most: int = 3) -> str:
     texts = list(texts)
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def clients(group: pd.DataFrame) -> str:
+    """The addresses of the clients of `group`, rows of `per_connection`."""
+    return examples(sorted(set(group["client"].str.replace(r":\d+$", "", regex=True))))
+
+
+def streams(group: pd.DataFrame, frames: bool = False) -> str:
+    """Where to look: the `tcp.stream` numbers of `group`, and the `frames` of the resets."""
+    told = "streams " + examples(map(str, sorted(set(group.index))))
+    return told + ("; frames " + examples(group["reset_frame"].dropna().astype(str)) if frames else "")
+
+
+def span(times: pd.Series) -> str:
+    """When: the first and the last of `times`, in seconds since the first frame."""
+    times = times.dropna()
+    if not len(times):
+        return "cannot tell"
+    first, last = float(times.min()), float(times.max())
+    return f"at {first:.3f} s" if first == last else f"{first:.3f} to {last:.3f} s"

@@ -2,39 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from helpers.captures import read_capture
-from helpers.connections import connections
-from helpers.diagnosis import RULES, Limits, diagnose
+from helpers.diagnosis import RULES, diagnose
 from helpers.diagnosis.file_rules import FILE_RULES
-from helpers.exchanges import exchanges
 from helpers.experiments import load, names
-from helpers.states import states
 from tests.capture_files import pcap
+from tests.diagnosis.judged import GET, in_order, named, tables_of
 from tests.toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
-GET, ANSWER = EXCHANGE[0][5], EXCHANGE[1][5]
+ANSWER = EXCHANGE[1][5]
 HELLO = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"
 CLIENT_CLOSES = [("C", 1.0, "FA", 28, 44), ("S", 1.1, "FA", 44, 29), ("C", 1.2, "A", 29, 45)]
-
-
-@pytest.fixture
-def found(tmp_path):
-    def of(*segments, **limits):
-        return diagnose(tables_of(toy(tmp_path / "toy.pcap", *segments)), Limits(**limits))
-    return of
-
-
-def tables_of(capture):
-    return SimpleNamespace(capture=capture, connections=connections(capture), states=states(capture),
-                           exchanges=exchanges(capture))
-
-
-def named(table):
-    return table["finding"].tolist()
 
 
 @pytest.mark.parametrize("end", [CLIENT_CLOSES, SERVER_CLOSES])
@@ -175,10 +156,6 @@ def connection(number, requests, close_by="C", at=None):
     return [segment(who, at + time, *rest, client=client) for who, time, *rest in frames]
 
 
-def in_order(*groups):
-    return sorted((frame for group in groups for frame in group), key=lambda frame: frame.time)
-
-
 def test_no_reuse(found):
     table = found(*in_order(*(connection(number, 1) for number in range(25))))
     assert named(table) == ["no-reuse"] and table["how_many"][0] == 25
@@ -273,8 +250,8 @@ def test_a_capture_that_began_late(found):
 
 
 def test_each_rule_is_found_by_a_test_here():
-    """Every name that a rule can give stands in this file."""
-    text = Path(__file__).read_text(encoding="utf-8")
+    """Every name that a rule can give stands in a test of this folder."""
+    text = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
     for name in RULES:
         assert f'"{name}"' in text
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.diagnosis import diagnose
 from helpers.experiments import load, names
 from helpers.testbed.experiments.patients import PATIENTS
 
@@ -22,7 +23,8 @@ def test_answers(name):
     fins = experiment.segments.query("host == 'client' and flags.str.contains('F')").groupby("stream")["time"].min()
     rows = experiment.exchanges[experiment.exchanges["status"] == 200]
     came = rows[~(rows["answered"] > rows["stream"].map(fins)).fillna(False)]
-    assert len(came) == experiment.about["said"].get("200", 0)
+    said = experiment.about["said"].items()
+    assert len(came) == sum(number for text, number in said if text.split()[-1] == "200")
 
 
 @pytest.mark.parametrize("name", CLINIC)
@@ -45,3 +47,28 @@ def test_a_cured_patient_is_the_same_but_for_the_cure():
             ill = patients[name.removesuffix("-cured")]
             assert ill.findings and not patient.findings
             assert ill.server.split()[0] == patient.server.split()[0]
+
+
+def test_the_ports_that_ran_out():
+    """No two connections had a port at once; there were never more than the range has; the rest failed, as counted."""
+    experiment = load("clinic-ports")
+    said, ports = experiment.about["said"], experiment.connections["client"].nunique()
+    low, high = map(int, experiment.about["kernel"]["ip_local_port_range"].split())
+    failed, = (number for text, number in said.items() if text.startswith("EADDRNOTAVAIL: "))
+    assert ports == high - low + 1 < len(experiment.connections) == said["200"] and failed + said["200"] == 5 * 66
+    waiting = experiment.sockets.query("host == 'client' and state == 'TIME_WAIT'")
+    assert waiting["local"].nunique() == ports
+
+
+@pytest.mark.parametrize("name", ["clinic-proxy-race", "clinic-proxy-race-cured"])
+def test_the_proxy_and_its_clients_count_the_same(name):
+    """A 502 for each crossed POST; the crossed GETs are repeated; the finding counts both, as nginx's error log does."""
+    experiment = load(name)
+    said, proxy = experiment.about["said"], experiment.about["proxy"]
+    for status in ("200", "502"):
+        assert proxy["status"].get(status, 0) == sum(
+            number for text, number in said.items() if text.split()[-1] == status)
+    crossed = diagnose(experiment).set_index("finding")["how_many"].get("keep-alive-race", 0)
+    assert crossed == sum(proxy["errors"].values()) >= said.get("POST 502", 0) and said["GET 200"] == 24
+    unanswered = experiment.exchanges[experiment.exchanges["status"].isna()]
+    assert (unanswered["method"] == "POST").sum() == said.get("POST 502", 0)

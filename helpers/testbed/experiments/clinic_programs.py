@@ -201,7 +201,8 @@ def post_again(times: str, earliest: str, latest: str) -> None:
     A proxy may repeat a GET on another connection by itself (RFC 9110 section 9.2.2), but not a POST.
     """
     def work(number):
-        connection, method = http.client.HTTPConnection("127.0.0.1", PROXY_PORT, timeout=10), ("GET", "POST")[number % 2]
+        connection = http.client.HTTPConnection("127.0.0.1", PROXY_PORT, timeout=10)
+        method = ("GET", "POST")[number % 2]
         for pause in (0, random.uniform(float(earliest), float(latest))):
             time.sleep(pause)
             connection.request(method, "/", body=b"one more" if method == "POST" else None)

@@ -13,7 +13,7 @@ class Patient:
     `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
     to the server forgets the connection, in silence. `findings`: what a diagnosis must find, and nothing else. `limit`:
     seconds after the end within which the last socket must be gone; 0: not waited for. `kernel`: settings of the
-    client's. `delay`: seconds each way on the wire. `proxy`: whether nginx stands on the client's host (`clinic_proxy`).
+    client's. `delay`: seconds each way on the wire. `proxy`: nginx stands on the client's host (`clinic_proxy`).
     """
 
     name: str
@@ -76,7 +76,7 @@ PATIENTS = (
     Patient("clinic-ports", "The client's ports run out", "A client with 100 local ports asks five times a second for "
             "66 seconds, each time over a new connection, and closes it first.", "polite 65 0 100", "steadily 5 66",
             "ports-running-out no-reuse", kernel=FEW_PORTS),
-    Patient("clinic-ports-cured", "One port is enough", "The same client keeps its connection, and asks for 20 seconds.",
+    Patient("clinic-ports-cured", "One port is enough", "The same client keeps its connection, and asks for 20 s.",
             "polite 65 0 100", "steadily 5 20 kept", kernel=FEW_PORTS),
     Patient("clinic-proxy-race", "502 Bad Gateway: the backend closes first", "nginx on the client's host keeps "
             "connections to a backend that closes after a second of idleness. 24 clients ask through it twice, half of "

@@ -33,7 +33,8 @@ In `new-syn`, scapy sends a SYN into each TIME_WAIT but one, as another host beh
 
 In `clinic-…` two small Python programs, written as people write them, have one fault each (`findings` in
 `experiment.json` names what a diagnosis must find, `said` counts the answers and errors that the client saw), and
-`clinic-…-cured` is the same after the cure.
+`clinic-…-cured` is the same after the cure. In `clinic-proxy-race…` nginx stands on the client's host, between the
+programs; the capture has its connections to the server, and `proxy` in `experiment.json` counts the lines of its logs.
 
 In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
 request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
