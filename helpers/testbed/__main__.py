@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from helpers.testbed.experiments.client_rows import COUNTED, IDLES
 from helpers.testbed.experiments.closer_cells import CLOSERS, CLOSERS_RTT, REGIMES
 from helpers.testbed.experiments.costs import COSTS
 from helpers.testbed.experiments.encrypted import ENCRYPTED
@@ -20,7 +21,7 @@ from helpers.testbed.witnesses.datasheet import write_datasheet
 DATA = Path(__file__).resolve().parents[2] / "data"
 TASKS = {task.name: task for task in (
     *EXPERIMENTS.values(), *ENCRYPTED, HTTPS_CLOSE, COUNTS, CLOSERS, CLOSERS_RTT, *REGIMES, *LIFETIMES, *COSTS, PROXY,
-    FEW_BUCKETS, *PATIENTS)}
+    FEW_BUCKETS, *PATIENTS, COUNTED, *IDLES)}
 INTERRUPTED = 130
 
 
@@ -71,7 +72,8 @@ def _record(chosen):
 
     tasks = [TASKS[name] for name in (TASKS if chosen.all else dict.fromkeys(chosen.names))]
     try:
-        check({program for task in tasks for program in task.programs})
+        check({program for task in tasks for program in task.programs},
+              {module for task in tasks for module in getattr(task, "modules", ())})
         failures = record(tasks, chosen.out, chosen.jobs)
     except Unable as why:
         print(f"testbed: {why}", file=sys.stderr)

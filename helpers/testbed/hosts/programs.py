@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = {
     "unshare": "util-linux", "mount": "mount", "ip": "iproute2", "ss": "iproute2", "sysctl": "procps",
     "ethtool": "ethtool", "dumpcap": "tshark", "nginx": "nginx-light", "bash": "bash"}
 CAP_SYS_ADMIN = 21
-OTHERS = {"ab": "apache2-utils", "nstat": "iproute2", "certutil": "libnss3-tools"}
+OTHERS = {"ab": "apache2-utils", "nstat": "iproute2", "certutil": "libnss3-tools", "node": "nodejs", "go": "golang-go",
+          "javac": "default-jdk-headless"}
 NAMESPACES = ("--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--mount")
 
 
@@ -35,8 +37,8 @@ def _may_do_anything():
     return bool(int(status["CapEff"], 16) >> CAP_SYS_ADMIN & 1)
 
 
-def check(more: Iterable[str] = ()) -> None:
-    """Raise `Unable` where a program (one of ours or of `more`) is missing, or the kernel refuses."""
+def check(more: Iterable[str] = (), modules: Iterable[str] = ()) -> None:
+    """Raise `Unable` where a program (ours or of `more`) or Python module is missing, or the kernel refuses."""
     if not sys.platform.startswith("linux"):
         raise Unable("recording needs Linux; the recordings that come with the course can be read anywhere")
     missing = [name for name in (*PACKAGES, *sorted(more)) if not shutil.which(name, path=search_path())]
@@ -44,6 +46,8 @@ def check(more: Iterable[str] = ()) -> None:
         packages = sorted({{**PACKAGES, **OTHERS}.get(name, name) for name in missing})
         raise Unable(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
                      f"install the Debian package{'s' * (len(packages) > 1)} {', '.join(packages)}")
+    if lacking := sorted(module for module in modules if not find_spec(module)):
+        raise Unable(f"Python lacks {', '.join(lacking)}: pip install -e '.[testbed]'")
     environment = {**os.environ, "PATH": search_path()}
     tried = subprocess.run([*unshare(), "true"], capture_output=True, text=True, env=environment)
     if tried.returncode:

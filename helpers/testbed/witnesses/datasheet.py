@@ -36,6 +36,12 @@ In `clinic-…` two small Python programs, written as people write them, have on
 `clinic-…-cured` is the same after the cure. In `clinic-proxy-race…` nginx stands on the client's host, between the
 programs; the capture has its connections to the server, and `proxy` in `experiment.json` counts the lines of its logs.
 
+In `client-…` a program of a few lines, as people write them (helpers/testbed/clients/programs), asks for a text of
+1,000 bytes with 4 workers, 10 times each (`client-go-unread-large`: of 20,000 bytes). Then it is idle for a minute, in
+which nginx closes what is idle for 3 s, and ends; `client-curl-…` and `client-wrk` end at once. Over TLS
+(`client-httpx-h2`, `client-node-http2`, `client-go-h2`) name, certificate and secrets are as in `h2-…`. Node asks
+through `undici` where its program calls `fetch`.
+
 In `idle-close-quiet`, `idle-close-visit` and `idle-close-patient` Chromium's window was incognito, where no
 request of its own disturbs the silence. Elsewhere it was an ordinary one, which opens 2 connections in
 advance (an incognito one opens 1). A visit or fetch on port 8080 is there only to make Chromium look at its
@@ -148,6 +154,32 @@ gives no reasons). Each page had a port of its own, so that no earlier connectio
 | `close_reason` | in Chromium's words |
 
 "Remote side closed connection": nginx closed first. "Socket pool destroyed": the browser ended.
+
+**`clients.csv`**: how 20 workers of a program make 20 requests each of nginx, and then are idle for a minute, in which
+nginx (`keepalive_timeout 65`) closes nothing; one row for each of 21 programs and of ten repeats. nginx answers at
+once, so two workers may get by with one connection in turn. Each run had a port of its own, and no two asked at the
+same time.
+
+| column | meaning |
+|---|---|
+| `client` | the program; `client-…` is its recording, whose `experiment.json` says how it asks |
+| `library`, `version` | what speaks HTTP in it; for Java, Node and Go that of the language |
+| `protocol` | `http/1.1`, or `h2`, which is over TLS |
+| `repeat`, `workers` | from 1 to 10; how many ask at the same time |
+| `requests` | those answered with 200, from nginx's log; wrk stops after 400 answers, with others on the way |
+| `connections` | from the packets |
+| `never_used` | those of them that carried no request, from nginx's log |
+| `closed_at_work` | those closed until a second after the last answer |
+| `closed_idle` | those closed later, in the idle minute |
+| `open` | those still open when the program was told to end |
+| `closed_by_client`, `closed_by_server`, `closed_by_both` | who closed first (both: at once), where one can tell |
+| `resets` | closed by a RST; one that follows a FIN is counted here too |
+| `time_wait_client`, `time_wait_server` | closed connections that went into TIME_WAIT at this end, from the packets |
+| `ss_client`, `ss_server` | those that `ss` listed in TIME_WAIT at this end, looking once a second |
+| `idle_seconds` | when those of `closed_idle` closed: seconds after the last answer, median; empty: none |
+
+The programs that end with their last answer (`curl-loop`, `curl-urls`, `wrk`) have no idle minute. `….json` beside it
+has both kernels' settings and the versions.
 
 **`closers.csv`**: who closed first, one row for each connection, which carried one request; 100 connections
 in every cell of `server`, `client`, `version` and `framing`.
@@ -316,10 +348,12 @@ On Debian, as root or as an ordinary user who may have namespaces:
 
     apt-get install nginx-light chromium firefox-esr tshark iproute2 ethtool procps util-linux \
         curl apache2-utils libnss3-tools caddy
-    pip install 'trustme>=1.2'
+    pip install -e '.[testbed]'
     python -m helpers.testbed list
     python -m helpers.testbed record long-7-images-firefox
     python -m helpers.testbed record --all
+
+The programs of `clients` and `client-…` need `nodejs` (20 or later), `golang-go`, `default-jdk-headless` and `wrk` too.
 
 Most take two or three minutes, since a TIME_WAIT takes one; `idle-close-patient` takes seven,
 `browser-counts` twenty. Each replaces the recording of its name when it is complete.

@@ -1,0 +1,86 @@
+"""Python's ways to ask, a function each: `python python_client.py WAY URL WORKERS TIMES`.
+
+So many workers ask so many times each. Then the program says `done` and does nothing until its input ends.
+"""
+
+import asyncio
+import sys
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import aiohttp
+import httpx
+import requests
+from requests.adapters import HTTPAdapter
+
+URL, WORKERS, TIMES = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+
+def requests_get() -> None:
+    work(lambda: requests.get(URL).content)
+
+
+def requests_session() -> None:
+    with requests.Session() as session:
+        work(lambda: session.get(URL).content)
+
+
+def requests_session_20() -> None:
+    with requests.Session() as session:
+        session.mount("http://", HTTPAdapter(pool_maxsize=20))
+        work(lambda: session.get(URL).content)
+
+
+def httpx_client() -> None:
+    with httpx.Client() as client:
+        work(lambda: client.get(URL).content)
+
+
+def httpx_client_20() -> None:
+    with httpx.Client(limits=httpx.Limits(max_connections=20, max_keepalive_connections=20)) as client:
+        work(lambda: client.get(URL).content)
+
+
+def httpx_h2() -> None:
+    with httpx.Client(http2=True) as client:
+        work(lambda: client.get(URL).content)
+
+
+def urllib_request() -> None:
+    work(lambda: urllib.request.urlopen(URL).read())
+
+
+def aiohttp_session() -> None:
+    asyncio.run(ask_with_aiohttp())
+
+
+async def ask_with_aiohttp() -> None:
+    async with aiohttp.ClientSession() as session:
+        async def worker():
+            for _ in range(TIMES):
+                async with session.get(URL) as answer:
+                    await answer.read()
+
+        await asyncio.gather(*(worker() for _ in range(WORKERS)))
+        await asyncio.to_thread(idle)
+
+
+def work(ask: Callable[[], object]) -> None:
+    """Let each worker, a thread, call `ask` so often; then be idle."""
+    def worker(_):
+        for _ in range(TIMES):
+            ask()
+
+    with ThreadPoolExecutor(WORKERS) as workers:
+        list(workers.map(worker, range(WORKERS)))
+    idle()
+
+
+def idle() -> None:
+    print("done", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
