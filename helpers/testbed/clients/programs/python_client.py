@@ -18,46 +18,55 @@ URL, WORKERS, TIMES = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 
 def requests_get() -> None:
+    """requests.get: a session, and so a pool, for each request."""
     work(lambda: requests.get(URL).content)
 
 
 def requests_session() -> None:
+    """One session: its pool keeps 10 connections."""
     with requests.Session() as session:
         work(lambda: session.get(URL).content)
 
 
 def requests_session_20() -> None:
+    """One session whose pool keeps as many as there are workers."""
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(pool_maxsize=20))
         work(lambda: session.get(URL).content)
 
 
 def httpx_client() -> None:
+    """One client: its pool keeps 20 connections, and opens 100 at most."""
     with httpx.Client() as client:
         work(lambda: client.get(URL).content)
 
 
 def httpx_client_20() -> None:
+    """One client that opens as many as there are workers at most."""
     with httpx.Client(limits=httpx.Limits(max_connections=20, max_keepalive_connections=20)) as client:
         work(lambda: client.get(URL).content)
 
 
 def httpx_h2() -> None:
+    """One client that speaks HTTP/2."""
     with httpx.Client(http2=True) as client:
         work(lambda: client.get(URL).content)
 
 
 def urllib_request() -> None:
+    """urllib.request: it asks for `Connection: close`."""
     work(lambda: urllib.request.urlopen(URL).read())
 
 
 def aiohttp_session() -> None:
+    """One session: 100 connections at most."""
     asyncio.run(ask_with_aiohttp())
 
 
 async def ask_with_aiohttp() -> None:
+    """The workers, as tasks of one event loop, and the idle time in it."""
     async with aiohttp.ClientSession() as session:
-        async def worker():
+        async def worker() -> None:
             for _ in range(TIMES):
                 async with session.get(URL) as answer:
                     await answer.read()
@@ -68,7 +77,7 @@ async def ask_with_aiohttp() -> None:
 
 def work(ask: Callable[[], object]) -> None:
     """Let each worker, a thread, call `ask` so often; then be idle."""
-    def worker(_):
+    def worker(_: int) -> None:
         for _ in range(TIMES):
             ask()
 
@@ -78,6 +87,7 @@ def work(ask: Callable[[], object]) -> None:
 
 
 def idle() -> None:
+    """Say that all is answered, and do nothing until the input ends."""
     print("done", flush=True)
     sys.stdin.read()
 
