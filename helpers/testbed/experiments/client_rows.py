@@ -13,7 +13,7 @@ CLIENTS = (
     Client("httpx", "httpx.Client", "python", "httpx_client", "httpx", findings="close-wait"),
     Client("httpx-20", "httpx.Client, 20 connections at most", "python", "httpx_client_20", "httpx",
            findings="close-wait"),
-    Client("httpx-h2", "httpx.Client(http2=True)", "python", "httpx_h2", "httpx", "h2", findings="close-wait"),
+    Client("httpx-h2", "httpx.AsyncClient(http2=True)", "python", "httpx_h2", "httpx", "h2", findings="close-wait"),
     Client("aiohttp", "aiohttp.ClientSession", "python", "aiohttp_session", "aiohttp"),
     Client("urllib", "urllib.request.urlopen", "python", "urllib_request", "urllib.request", findings="no-reuse"),
     Client("node-get", "http.get", "node", "get", "node:http"),

@@ -6,7 +6,7 @@ So many workers ask so many times each. Then the program says `done` and does no
 import asyncio
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
@@ -48,9 +48,14 @@ def httpx_client_20() -> None:
 
 
 def httpx_h2() -> None:
-    """One client that speaks HTTP/2."""
-    with httpx.Client(http2=True) as client:
-        work(lambda: client.get(URL).content)
+    """One client that speaks HTTP/2, in one thread: with several, nginx now and then ends it (PROTOCOL_ERROR)."""
+    asyncio.run(ask_with_httpx())
+
+
+async def ask_with_httpx() -> None:
+    """The workers, as tasks of one event loop, and the idle time in it."""
+    async with httpx.AsyncClient(http2=True) as client:
+        await work_in_tasks(lambda: client.get(URL))
 
 
 def urllib_request() -> None:
@@ -64,15 +69,23 @@ def aiohttp_session() -> None:
 
 
 async def ask_with_aiohttp() -> None:
-    """The workers, as tasks of one event loop, and the idle time in it."""
+    """The same, with aiohttp."""
     async with aiohttp.ClientSession() as session:
-        async def worker() -> None:
-            for _ in range(TIMES):
-                async with session.get(URL) as answer:
-                    await answer.read()
+        async def ask() -> bytes:
+            async with session.get(URL) as answer:
+                return await answer.read()
 
-        await asyncio.gather(*(worker() for _ in range(WORKERS)))
-        await asyncio.to_thread(idle)
+        await work_in_tasks(ask)
+
+
+async def work_in_tasks(ask: Callable[[], Awaitable]) -> None:
+    """Let each worker, a task, await `ask` so often; then be idle, while the event loop runs on."""
+    async def worker() -> None:
+        for _ in range(TIMES):
+            await ask()
+
+    await asyncio.gather(*(worker() for _ in range(WORKERS)))
+    await asyncio.to_thread(idle)
 
 
 def work(ask: Callable[[], object]) -> None:
