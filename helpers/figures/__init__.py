@@ -1,6 +1,6 @@
 """The course's figures: each function draws tables on an `ax` (None: the current one) and returns the `Axes`."""
 
-from helpers.figures.comparisons import bill, closer_shares, connection_counts, lines, poster, stacked
+from helpers.figures.comparisons import bill, client_counts, closer_shares, connection_counts, lines, poster, stacked
 from helpers.figures.curves import state_bands, time_wait_curve
 from helpers.figures.ladder import ladder, ladder_rows
 from helpers.figures.protocols import load_rows, page_bill, page_loads
@@ -8,6 +8,6 @@ from helpers.figures.style import COLOURS, STATE_COLOURS, STYLE, duration, figur
 from helpers.figures.waterfall import waterfall
 
 __all__ = [
-    "COLOURS", "STATE_COLOURS", "STYLE", "bill", "closer_shares", "connection_counts", "duration",
+    "COLOURS", "STATE_COLOURS", "STYLE", "bill", "client_counts", "closer_shares", "connection_counts", "duration",
     "figure", "kind_of", "ladder", "ladder_rows", "lines", "load_rows", "page_bill", "page_loads", "plain", "png_of",
     "poster", "show", "stacked", "state_bands", "time_wait_curve", "waterfall"]

@@ -75,6 +75,36 @@ def connection_counts(counts: pd.DataFrame, ax: Axes | None = None, article: pd.
 
 
 @in_style
+def client_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Connections of programs and the TIME_WAITs that they left, by end: a row for each client, on a scale of powers.
+
+    `table`: a row a run, with `client`, `connections`, `time_wait_client` and `time_wait_server`. A ring is the median
+    of the connections, with a line from the fewest to the most; a dot in the colour of an end is the median there.
+    """
+    runs = table.groupby("client", sort=False)[["connections", "time_wait_client", "time_wait_server"]]
+    median, fewest, most = (getattr(runs, name)().astype(float) for name in ("median", "min", "max"))
+    ax = axes_for(ax, 0.9 + 0.27 * len(median))
+    rows = np.arange(len(median))
+    ax.hlines(rows, fewest["connections"], most["connections"], color=COLOURS["quiet"], linewidth=2, zorder=1)
+    ax.scatter(median["connections"], rows, s=150, facecolor="white", edgecolor=COLOURS["edge"], zorder=2,
+               label="connections")
+    for host, marker, size in (("client", "o", 55), ("server", "s", 50)):
+        found = median[f"time_wait_{host}"] > 0
+        ax.scatter(median.loc[found, f"time_wait_{host}"], rows[found], s=size, marker=marker, color=COLOURS[host],
+                   zorder=3, label=f"TIME_WAIT at the {host}")
+    for row, (middle, last) in enumerate(zip(median["connections"], most["connections"])):
+        ax.annotate(f"{middle:,.0f}", (last, row), (11, 0), textcoords="offset points", va="center", size=10)
+    ax.set_yticks(rows, median.index)
+    ax.set(xscale="log", xlim=(0.8, most["connections"].max() * 2), ylim=(len(rows) - 0.5, -0.5))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.grid(color="#EEEEEE", zorder=0)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9.5)
+    return ax
+
+
+@in_style
 def closer_shares(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Who closed first, in shares: a bar for each cell of a grid, in the colours of the ends.
 

@@ -268,6 +268,16 @@ def test_closer_shares_fill_each_bar():
     assert sorted(text.get_text() for text in ax.texts) == ["100", "100", "33", "33", "33"]
 
 
+def test_client_counts_hold_the_medians():
+    table = pd.DataFrame({"client": ["b", "b", "b", "a"], "connections": [40, 50, 90, 400],
+                          "time_wait_client": [0, 0, 0, 0], "time_wait_server": [30, 48, 60, 0]})
+    ax = figures.client_counts(table)
+    drawn = {group.get_label(): group.get_offsets().tolist() for group in ax.collections if not group.get_label().startswith("_")}
+    assert drawn == {"connections": [[50, 0], [400, 1]], "TIME_WAIT at the client": [], "TIME_WAIT at the server": [[48, 0]]}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    assert [text.get_text() for text in ax.texts] == ["50", "400"] and ax.get_xscale() == "log"
+
+
 def test_lines_hold_the_table_and_name_their_ends():
     table = pd.DataFrame({"slow": [1, 2, 4], "fast": [10, 100, 1000]}, index=[0.0, 1.0, 2.0])
     ax = figures.lines(table, ylabel="made", log=True, expected=pd.Series({"slow": 3}))
