@@ -53,3 +53,15 @@ def require(*programs):
 def lacking(what):
     """Skip the test, saying why; in CI on Linux, where nothing may be lacking, fail instead."""
     (pytest.fail if os.environ.get("CI") and sys.platform == "linux" else pytest.skip)(what)
+
+
+@pytest.fixture
+def found(tmp_path):
+    """`found(segments, limits)`: what is found in a toy."""
+    from helpers.diagnosis import Limits, diagnose
+    from tests.diagnosis.judged import tables_of
+    from tests.toys import toy
+
+    def of(*segments, **limits):
+        return diagnose(tables_of(toy(tmp_path / "toy.pcap", *segments)), Limits(**limits))
+    return of

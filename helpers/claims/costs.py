@@ -89,11 +89,11 @@ def upstream_runs(data: Data) -> list[tuple[str, int, dict]]:
 
 
 def held_for_a_minute(data: Data) -> list[Case]:
-    """Each setting of `ports` and way of `bind`: whether a port whose last connection is in TIME_WAIT was refused.
+    """Each setting of `ports`, way of `bind`, and visit B: was a port refused whose last connection is in TIME_WAIT?
 
     `same_server`: it goes to the same address and port again; `tw_reuse`: the kernel may use such a port
     (`tcp_tw_reuse` 1; 2 is for the loopback only); `bound`: by bind(), before connect(); `reuseaddr`: to a port by its
-    number, with SO_REUSEADDR on both sockets.
+    number, with SO_REUSEADDR on both sockets; `stamps`: TCP's time stamps are on (`tcp_twsk_unique` asks for them).
     """
     ports = data.table("ports")
     quiet = ports[ports["time"].between(2, 55)].groupby("setting")["succeeded"].sum() == 0
@@ -102,11 +102,19 @@ def held_for_a_minute(data: Data) -> list[Case]:
                    not (pd.isna(row.bind_error) and pd.isna(row.connect_error)),
                    _way(row.to == "the same", False, row.way.startswith("bind to"),
                         bool(row.way == "bind to the port" and row.reuse_before and row.reuse_after)))
-              for row in data.table("bind").itertuples())]
+              for row in data.table("bind").itertuples()),
+            _visit_b(data.load("old-duplicate-refused").about)]
 
 
-def _way(same, reuse, bound=False, reuseaddr=False):
-    return {"same_server": same, "tw_reuse": reuse, "bound": bound, "reuseaddr": reuseaddr}
+def _visit_b(about):
+    """Visit B of `old-duplicate-refused`: its port by number, SO_REUSEADDR on both sockets, and no time stamps."""
+    refused = any("visit B can't begin" in event["action"] for event in about["timeline"])
+    return Case(f"{about['name']}: visit B", refused,
+                _way(True, False, True, True, about["kernel"]["tcp_timestamps"] != "0"), about["name"])
+
+
+def _way(same, reuse, bound=False, reuseaddr=False, stamps=True):
+    return {"same_server": same, "tw_reuse": reuse, "bound": bound, "reuseaddr": reuseaddr, "stamps": stamps}
 
 
 def used_again_by_client(data: Data) -> list[Case]:

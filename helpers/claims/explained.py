@@ -24,9 +24,10 @@ EXPLAINED = (
     Claim(40, "TIME_WAIT ①", "The client's TIME_WAIT holds its port until then", "08, 09", costs.held_for_a_minute,
           "A client that binds its port first is refused even towards another server.",
           "These cases are among ours, and the condition names them.",
-          condition="it goes to the same server without tcp_tw_reuse, "
-                    "or is bound first (unless by number with SO_REUSEADDR)",
-          when=lambda case: not case.reuseaddr if case.bound else case.same_server and not case.tw_reuse),
+          condition="it goes to the same server without tcp_tw_reuse, or is bound first (unless by number with "
+                    "SO_REUSEADDR); to the same server both cures need time stamps",
+          when=lambda case: (case.bound or case.same_server) and not (
+              (case.reuseaddr if case.bound else case.tw_reuse) and (case.stamps or not case.same_server))),
     Claim(41, "TIME_WAIT ②", "The server closes first: the client's end is gone at once", "06, 08",
           endings.gone_at_once("server", "client"), "Chromium's end stayed for ten seconds, and once for a minute.",
           "It does not watch idle connections, nor does curl while it pauses: that is the condition.",
