@@ -17,6 +17,7 @@ from helpers.diagnosis.file_rules import FILE_RULES, one_sided
 from helpers.diagnosis.finding import Finding, clients, examples, span, streams, table
 from helpers.diagnosis.network_rules import ports_running_out
 from helpers.diagnosis.per_connection import Tables, per_connection
+from helpers.diagnosis.port_rule import range_nearly_taken
 from helpers.exchanges import exchanges
 from helpers.flow import segment_flow
 from helpers.states import states
@@ -268,7 +269,8 @@ def slow_reader(case: Case) -> Iterator[Finding]:
 
 
 RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "path-silent": path_silent,
-         "fin-unanswered": fin_unanswered, "ports-running-out": ports_running_out, "keep-alive-race": keepalive_race,
+         "fin-unanswered": fin_unanswered, "ports-running-out": ports_running_out,
+         "port-range-nearly-taken": range_nearly_taken, "keep-alive-race": keepalive_race,
          "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
          "reset-instead-of-close": reset_instead_of_close, "close-wait": close_wait, "slow-reader": slow_reader,
          "slow-server": slow_server, "pool-too-small": pool_too_small, "no-reuse": no_reuse,

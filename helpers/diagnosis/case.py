@@ -25,6 +25,8 @@ class Limits(NamedTuple):
     port_back: float = 5.0       # seconds after 60 s; Linux lets a TIME_WAIT go up to 4 s late (measured: 3.4)
     ports_again: int = 5         # so many ports taken again: one or two may be chance
     scarce: float = 0.5          # share of new connections on such ports: with most ports free it is a few hundredths
+    port_range: tuple[int, int] = (32768, 60999)     # the ports that clients get; Linux: ip_local_port_range
+    ports: float = 0.8           # the share of it towards one server above which the end is near
     copies: float = 0.1          # share of segments that were captured before: an interface seen twice doubles many
     one_sided: float = 0.5       # share of connections with one direction: more than that is the capture's way
 

@@ -1,6 +1,6 @@
 """States over time: bands of both ends, and the curve of sockets in TIME_WAIT."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,10 +45,11 @@ def state_bands(states: pd.DataFrame, ax: Axes | None = None, stream: int | Sequ
 
 @in_style
 def time_wait_curve(states: pd.DataFrame, sockets: pd.DataFrame | None = None, ax: Axes | None = None,
-                    until: float | None = None) -> Axes:
+                    until: float | None = None, asked: Mapping[str, Sequence[float]] | None = None) -> Axes:
     """How many sockets are in TIME_WAIT over time: lines from packets, marks from the kernel (`sockets`).
 
     Each line is named with its peak. `until`: last second drawn (None: a little after the last state known).
+    `asked`: by host, when the kernel was asked (None: all the time, at both).
     """
     ax = axes_for(ax, 4)
     curves = {host: count(states, "TIME_WAIT", host) for host in HOSTS}
@@ -65,8 +66,8 @@ def time_wait_curve(states: pd.DataFrame, sockets: pd.DataFrame | None = None, a
                 linestyle="-" if host == "server" else (0, (4, 1.2)), label=host)
         ax.fill_between(times, values, step="post", color=COLOURS[host], alpha=0.09, linewidth=0)
         _name_peak(ax, host, times, values, states)
-        if sockets is not None:
-            _kernel_marks(ax, sockets, host, until)
+        if sockets is not None and (asked is None or host in asked):
+            _kernel_marks(ax, sockets, host, until, asked and asked[host])
     _share_axes(ax)
     if sockets is not None and wide:
         ax.text(1, 1, "lines: from packets; marks: the kernel's count (ss)", size=9, ha="right", va="top",
@@ -74,9 +75,13 @@ def time_wait_curve(states: pd.DataFrame, sockets: pd.DataFrame | None = None, a
     return ax
 
 
-def _kernel_marks(ax, sockets, host, until):
-    """What the kernel said, as marks on the line of `host`."""
-    at = np.arange(0.1, until, max(0.2, points_of(ax, 8)))
+def _kernel_marks(ax, sockets, host, until, asked):
+    """What the kernel said, as marks on the line of `host`: as many as there is room for."""
+    room = points_of(ax, 8)
+    at = np.arange(0.1, until, max(0.2, room))
+    if asked is not None:
+        at = np.asarray(asked, float)[np.unique(np.asarray(asked) // room, return_index=True)[1]]
+        at = at[at <= until]
     ax.plot(at, [count(sockets, "TIME_WAIT", host, time) for time in at], linestyle="none",
             marker="o" if host == "server" else "s", markersize=4.5, markerfacecolor="white",
             markeredgecolor=COLOURS[host], zorder=4, clip_on=False, label=f"{host}, kernel")

@@ -1,13 +1,14 @@
-"""The command: `python -m helpers.report CAPTURE… [--out report.html] [--json]`, or with a list of sockets."""
+"""The command: `python -m helpers.report CAPTURE… [--out report.html] [--json] [--sockets LIST]`, or with a list."""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.captures import CaptureError, merge_captures
-from helpers.diagnosis import RULES, SOCKET_RULES
+from helpers.diagnosis import LIMITS, RULES, SOCKET_RULES
 from helpers.report.diagnosed import findings_of
 from helpers.report.document import document
 from helpers.report.facts import Incident, visible
@@ -80,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _socket_lists(options):
     """The report on a list of sockets, which has no page."""
-    if options.out or options.json or options.private or len(options.captures) > 1:
-        raise ReportError(f"{options.captures[0]}: a list of sockets; give one, and no --out, --json or --private")
-    lists = read_sockets(options.captures[0])
+    if options.out or options.json or options.private or options.sockets or len(options.captures) > 1:
+        raise ReportError(f"{options.captures[0]}: a list of sockets; give one, and no --out, --json or --private; or "
+                          "name the capture first, and this after --sockets")
+    lists = read_sockets(options.captures[0], options.port_range)
     _say(socket_summary(lists))
     return _status(lists, options)
 
@@ -102,12 +104,35 @@ def _options(arguments):
                         help="several are merged by time, - reads standard input; or one list")
     parser.add_argument("--fail-on", metavar="FINDING", action="append", default=[],
                         help="exit status 3 if this is found; may be given several times, `any` for all")
+    parser.add_argument("--sockets", metavar="LIST", action="append", default=[],
+                        help="with a capture: what ss or netstat said meanwhile at one of its ends, each list after "
+                             "a line of `date -u`; may be given once for each machine")
+    parser.add_argument("--port-range", metavar="LOW-HIGH", type=_ports,
+                        help="the ports that clients get (Linux: net.ipv4.ip_local_port_range); without it the "
+                             "system's default")
     parser.add_argument("--keys", metavar="KEYS.log", help="the key log of TLS (SSLKEYLOGFILE)")
     parser.add_argument("--out", metavar="FILE.html", help="also write one self-contained HTML page")
     parser.add_argument("--json", action="store_true", help="print the same facts for machines, as JSON")
     parser.add_argument("--private", action="store_true",
                         help="number the addresses (host-1, host-2, ...) and leave the targets of requests out")
     return parser.parse_args(arguments)
+
+
+def _ports(text):
+    """The range that `text` tells: 32768-60999, or as the kernel writes it."""
+    found = re.fullmatch(r"\s*(\d+)(?:\s*-\s*|\s+)(\d+)\s*", text)
+    low, high = (int(port) for port in found.groups()) if found else (0, 0)
+    if not 1 <= low <= high <= 65535:
+        raise argparse.ArgumentTypeError(f"{visible(text)}: no range of ports; write it like 32768-60999")
+    return low, high
+
+
+def _incident(options):
+    """What was recorded, and what the kernels said meanwhile."""
+    paths = [sys.stdin.buffer if path == "-" else path for path in options.captures]
+    lists = [read_sockets(path, options.port_range) for path in options.sockets]
+    limits = LIMITS._replace(port_range=options.port_range) if options.port_range else LIMITS
+    return Incident(merge_captures(paths, options.keys), options.private, lists, limits)
 
 
 def _report(options):
@@ -122,8 +147,7 @@ def _report(options):
         return _socket_lists(options)
     with _Steps(6 if place else 5) as step:
         step("reading")
-        paths = [sys.stdin.buffer if path == "-" else path for path in options.captures]
-        incident = Incident(merge_captures(paths, options.keys), options.private)
+        incident = _incident(options)
         for name in ("connections", "states", "exchanges"):
             step(name)
             getattr(incident, name)

@@ -14,6 +14,7 @@ def document(incident: Incident) -> str:
     `capture`: file, begins (UTC, ISO 8601), lasts (s), frames, segments, skipped (by reason), cut, dropped.
     `findings`, `servers`, `left_behind`, `stayed`, `peaks`, `reuse`, `forgotten` (streams): as `helpers.report` gives
     them.
+    `sockets`: of each file of lists, `file`, `trouble`, `lists`, `strangers`, `places` (as `Witness` has them).
     `connections`, `exchanges`, `states`, `quic`: the course's tables, an object for each row. What the capture doesn't
     tell is null; times are seconds since the first frame.
     """
@@ -32,9 +33,16 @@ def document(incident: Incident) -> str:
         parts["forgotten"] = json.dumps(forgotten(incident).tolist())
         parts |= {"connections": _rows(incident.connections.reset_index()), "exchanges": _rows(incident.exchanges),
                   "states": _rows(incident.states)}
+    if incident.witnesses:
+        parts["sockets"] = "[" + ",\n".join(map(_beside, incident.witnesses)) + "]"
     if len(incident.quic):
         parts["quic"] = _rows(incident.quic.reset_index())
     return "{" + ",\n".join(f"{json.dumps(name)}: {text}" for name, text in parts.items()) + "}"
+
+
+def _beside(one):
+    told = {"file": one.path, "trouble": one.trouble or None, "lists": len(one.times), "strangers": one.strangers}
+    return json.dumps(told)[:-1] + f', "places": {_rows(one.places)}}}'
 
 
 def _rows(table: pd.DataFrame) -> str:

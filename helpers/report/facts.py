@@ -4,6 +4,7 @@ They serve a notebook too: `incident = Incident(merge_captures(paths))`, then `f
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -13,9 +14,11 @@ import pandas as pd
 
 from helpers.captures import Capture
 from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
-from helpers.diagnosis import diagnose
+from helpers.diagnosis import LIMITS, Limits, diagnose
 from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges, quic_unread
+from helpers.report.witness import Witness, witness
+from helpers.sockets import SocketLists
 from helpers.states import count, lasting, states
 
 CANNOT_TELL, LEFT_OUT = "cannot tell", "(left out)"
@@ -37,11 +40,14 @@ class Incident:
     """The tables of a capture, each computed once when first asked for.
 
     `private`: without what may identify people: addresses are numbered (`host-1`, in order of their first segment), and
-    the targets of requests and the names of servers are left out.
+    the targets of requests and the names of servers are left out. `lists`: what a kernel said meanwhile, of each
+    machine that was asked. `limits`: the thresholds of the diagnosis.
     """
 
-    def __init__(self, capture: Capture, private: bool = False) -> None:
-        self.capture, self.private = _without_addresses(capture) if private else capture, private
+    def __init__(self, capture: Capture, private: bool = False, lists: Sequence[SocketLists] = (),
+                 limits: Limits = LIMITS) -> None:
+        self.private, self.limits, self._lists = private, limits, lists
+        self.capture, self._names = _without_addresses(capture) if private else (capture, None)
         self.segments = self.capture.segments
 
     @cached_property
@@ -80,7 +86,14 @@ class Incident:
     @cached_property
     def diagnosis(self) -> pd.DataFrame:
         """What is wrong: the findings of `helpers.diagnosis.diagnose`."""
-        return diagnose(self)
+        return diagnose(self, self.limits)
+
+    @cached_property
+    def witnesses(self) -> list[Witness]:
+        """The lists beside the packets, in their order."""
+        named = (lambda sockets: _renamed(sockets, self._names)) if self.private else None
+        told = [witness(self.capture, self.states, lists, named) for lists in self._lists]
+        return [one._replace(path=_bare(one.path)) for one in told] if self.private else told
 
     @cached_property
     def servers(self) -> pd.DataFrame:
@@ -96,8 +109,14 @@ def _nothing(table):
     return pd.Series(pd.NA, table.index, dtype="string")
 
 
+def _renamed(sockets, names):
+    """`address:port` with the name of each address, where it has one."""
+    parts = sockets.str.rpartition(":")
+    return parts[0].str.strip("[]").map(names).fillna(parts[0]) + ":" + parts[2]
+
+
 def _without_addresses(capture):
-    """The capture with `host-1`, `host-2`, ... in place of addresses, and the bare names of its files."""
+    """The capture with `host-1`, `host-2`, ... in place of addresses, and the bare names of its files; these names."""
     tables, names = (capture.segments, capture.datagrams), {}
     for table in tables:
         texts, codes = table["src"].cat.categories, [table[name].cat.codes for name in ("src", "dst")]
@@ -108,7 +127,7 @@ def _without_addresses(capture):
         for table in tables)
     segments = _same_categories(segments)
     return replace(capture, segments=segments, derived={"datagrams": (datagrams, capture.datagram_payloads)},
-                   path=_bare(capture.path), cut=capture.cut and _bare(capture.cut))
+                   path=_bare(capture.path), cut=capture.cut and _bare(capture.cut)), names
 
 
 def _same_categories(segments):

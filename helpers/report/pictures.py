@@ -4,6 +4,8 @@ import base64
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import pandas as pd
+
 from helpers import figures
 from helpers.report.facts import KINDS, Incident, endpoints, peaks, remarkable, visible
 from helpers.report.terminal import many
@@ -42,13 +44,35 @@ def _curve(incident):
     if not len(most):
         return {"caption": "No curve of TIME_WAIT: no end was seen to reach it."}
     told = "; ".join(f"{row.peak:,} at {row.address} ({row.host})" for row in most.head(4).itertuples())
+    states, sockets, asked = _kernel(incident)
     fig, ax = figures.figure(4)
-    figures.time_wait_curve(incident.states, ax=ax)
-    return _figure(fig, "Sockets in TIME_WAIT, from the packets",
-                   f"TIME_WAIT over time, at clients and at servers. Peaks: {told}.",
+    figures.time_wait_curve(states, sockets, ax=ax, asked=asked)
+    marks = (f" Marks: what the kernel said at the {' and at the '.join(asked)}; the line there is of the machine that "
+             "was asked.") if asked else ""
+    return _figure(fig, "Sockets in TIME_WAIT, from the packets" + " and from the kernel" * bool(asked),
+                   f"TIME_WAIT over time, at clients and at servers. Peaks: {told}.{marks}",
                    f"Sockets in TIME_WAIT at all clients and at all servers. Peaks by address: {told}. "
                    f"Each is taken to last {TIME_WAIT:.0f} s, also beyond the end of the capture "
-                   f"({incident.capture.end:,.1f} s).")
+                   f"({incident.capture.end:,.1f} s).{marks}")
+
+
+def _kernel(incident):
+    """The states to draw, what the kernel said (None: not asked), and when, by host.
+
+    The kernel of one client knows its own sockets: where it was asked, the states are those of its ends alone.
+    """
+    states, rows, asked = incident.states, [], {}
+    for one in incident.witnesses:
+        for host, places in one.places.groupby("host"):
+            if host not in asked:
+                asked[host] = one.times
+                rows.append(places)
+                own = states["local"].str.rpartition(":")[0].isin(one.addresses)
+                states = states[own | (states["host"] != host).fillna(True)]
+    if not rows:
+        return states, None, None
+    said = pd.concat(rows).rename(columns={"kernel": "state"})
+    return states, said.assign(first_seen=said["time"], last_seen=said["time"]), asked
 
 
 def _bands(incident, streams):

@@ -23,7 +23,7 @@ from helpers.report.facts import (
 )
 from helpers.states import TIME_WAIT
 
-MOST_SERVERS, MOST_NAMES = 20, 3
+MOST_SERVERS, MOST_NAMES, MOST_DIFFERENT = 20, 3, 3
 ASSUMED = (f"Assumed, as in Linux: TIME_WAIT lasts {TIME_WAIT:.0f} s, and an end in FIN_WAIT_2 is forgotten "
            f"after {FIN_TIMEOUT:.0f} s. “Cannot tell”: the capture doesn't show it; it began or ended "
            "in the middle of the connection, or it missed frames.")
@@ -58,7 +58,7 @@ def findings(incident: Incident) -> list[str]:
             f"the longest for {row.longest:,.1f} s" for row in left.head(MOST_SERVERS).itertuples()]
     told = told or ["Still in CLOSE_WAIT or FIN_WAIT_2 at the end: no socket seen"]
     told += [f"For a while in {row.state}: {many(row.sockets, 'socket')} at {row.address} ({row.host}), "
-             f"the longest for {row.longest:,.1f} s" for row in stayed(incident).head(MOST_SERVERS).itertuples()]
+             f"up to {row.longest:,.1f} s" for row in stayed(incident).head(MOST_SERVERS).itertuples()]
     told += [f"In FIN_WAIT_2 until forgotten, in vain: {many(len(forgotten(incident)), 'connection')}"]
     told += [f"Most in TIME_WAIT at {row.address} ({row.host}): {row.peak:,}, first at {row.time:,.3f} s "
              f"({_clock(incident, row.time)})" for row in most.head(MOST_SERVERS).itertuples()]
@@ -66,7 +66,24 @@ def findings(incident: Incident) -> list[str]:
     soonest = again["soonest"].min()
     by = f", by {again['connections'].sum():,} connections" if len(again) else ""
     after = f", the soonest {soonest:.3f} s after the end of the one before" if pd.notna(soonest) else ""
-    return [*told, f"4-tuples used again: {len(again):,}{by}{after}"]
+    told += [f"4-tuples used again: {len(again):,}{by}{after}"]
+    return told + [line for one in incident.witnesses for line in _beside(one)]
+
+
+def _beside(one):
+    """What the lists of one machine say of the packets, as sentences."""
+    name, places = visible(one.path, 300), one.places
+    if one.trouble:
+        return [f"{name} is not compared: {one.trouble}"]
+    agree, differ = int(places["agree"].sum()), places[~places["agree"].astype(bool)]
+    told = [f"{name}: {many(len(one.times), 'list')} made meanwhile; the kernel and the packets agree in {agree:,} of "
+            f"{many(len(places), 'place')} (a socket in a list, with its state)"]
+    told += [f"Not so at {row.time:,.3f} s: {visible(row.local)} → {visible(row.peer)}, the kernel: {row.kernel}, the "
+             f"packets: {row.packets}" for row in differ.head(MOST_DIFFERENT).itertuples()]
+    more = len(differ) - MOST_DIFFERENT
+    told += [f"… and in {more:,} more places"] if more > 0 else []
+    return told + ([f"{many(one.strangers, 'socket')} of these lists: of no connection in this capture"]
+                   if one.strangers else [])
 
 
 def summary(incident: Incident) -> str:
