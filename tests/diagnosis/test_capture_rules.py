@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.captures import read_capture
-from helpers.diagnosis import RULES, diagnose
+from helpers.diagnosis import RULES, Limits, diagnose
 from helpers.diagnosis.file_rules import FILE_RULES
 from helpers.experiments import load, names
 from tests.capture_files import pcap
@@ -185,6 +185,16 @@ def test_port_range_nearly_taken(found):
     assert not len(found(*rows, port_range=(40000, 40009)))             # they are none of these
     slowly = in_order(*(connection(number, 2, at=20.0 * number) for number in range(9)))
     assert not len(found(*slowly, **ten))                               # a minute later a port is free again
+
+
+def test_port_range_nearly_taken_as_the_kernel_says():
+    """A client with 100 ports: `ss` saw as many of its sockets at once as the rule says."""
+    experiment = load("clinic-ports")
+    low, high = map(int, experiment.about["kernel"]["ip_local_port_range"].split())
+    table = diagnose(experiment, Limits(port_range=(low, high))).set_index("finding").loc["port-range-nearly-taken"]
+    own = experiment.sockets[experiment.sockets["host"] == "client"]
+    seen = max(((own["first_seen"] <= time) & (time <= own["last_seen"])).sum() for time in own["first_seen"])
+    assert table["how_many"] == seen == high - low + 1
 
 
 def test_slow_server(found):
