@@ -6,6 +6,7 @@ Formats: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), pl
 from helpers.captures.capture import Capture
 from helpers.captures.duplicates import copies, without
 from helpers.captures.errors import CaptureError
+from helpers.captures.ip_headers import ttls
 from helpers.captures.numbers import ACK, FIN, LARGEST_SCALE, RST, SYN
 from helpers.captures.readers import begins, merge_captures, read_capture, read_pieces, toy_capture
 from helpers.captures.records import CHUNK
@@ -16,4 +17,4 @@ from helpers.captures.threads import in_threads
 
 __all__ = ["ACK", "CHUNK", "FIN", "LARGEST_SCALE", "RST", "SYN", "Capture", "CaptureError", "Secrets", "as_segments",
            "begins", "copies", "in_groups", "in_threads", "merge_captures", "read_capture", "read_key_log",
-           "read_pieces", "toy_capture", "without"]
+           "read_pieces", "toy_capture", "ttls", "without"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures.capture import Capture
-from helpers.captures.headers import IPV4, TCP, TCP_LENGTH
+from helpers.captures.ip_headers import ipv4_headers
 from helpers.captures.numbers import RST
 
 # Seconds within which two such frames are one packet: with a number of its own in the IPv4 header (RFC 791; Linux gives
@@ -14,7 +14,6 @@ from helpers.captures.numbers import RST
 NUMBERED, UNNUMBERED = 0.1, 0.01
 SAME = ("stream", "seq", "ack", "length", "flags", "window", "side")
 ROWS_OF_SEGMENTS = ("flags", "window", "scale", "side", "payload_at", "payload_captured")
-LONGEST_HEADER = 60
 
 
 def copies(capture: Capture) -> np.ndarray:
@@ -51,23 +50,7 @@ def without(capture: Capture, rows: np.ndarray) -> Capture:
 
 def _of_packets(capture, rows):
     """Of the segments at `rows`: whether their header is found, IPv4's identification (0: none), the TCP header."""
-    at, table = capture.headers["payload_at"][rows], capture.segments
-    size = np.zeros(len(rows), np.int64)
-    for length in range(TCP_LENGTH, LONGEST_HEADER + 1, 4):
-        header = _read(capture.data, at - length, TCP)
-        fits = (header["offset_flags"] >> 12) * 4 == length
-        for name in ("sport", "dport", "seq", "ack"):
-            fits &= header[name] == table[name].to_numpy()[rows]
-        size[fits & (size == 0)] = length
-    ip = _read(capture.data, at - size - IPV4.itemsize, IPV4)
-    number = np.where((ip["version_ihl"] == 0x45) & (size > 0), ip["identification"], 0)
-    text = np.array([capture.data[end - long:end].tobytes() for end, long in zip(at.tolist(), size.tolist())], object)
-    return size > 0, number, text
-
-
-def _read(data, at, kind):
-    """The header of `kind` at each place; where the file has none, as many zeros."""
-    places = at[:, None] + np.arange(kind.itemsize)
-    there = (at >= 0) & (at + kind.itemsize <= len(data))
-    return np.ascontiguousarray(np.where(there[:, None], data[np.clip(places, 0, len(data) - 1)], 0).astype(
-        np.uint8)).view(kind).ravel()
+    size, ip = ipv4_headers(capture, rows)
+    ends = capture.headers["payload_at"][rows].tolist()
+    text = np.array([capture.data[end - long:end].tobytes() for end, long in zip(ends, size.tolist())], object)
+    return size > 0, ip["identification"].astype(np.int64), text

@@ -13,9 +13,17 @@ import pandas as pd
 from helpers.captures import SYN, copies, without
 from helpers.connections import connections
 from helpers.diagnosis.case import LIMITS, Case, Limits
+from helpers.diagnosis.encrypted_rules import goaway_race, one_dead_connection, tls_answer_cut
 from helpers.diagnosis.file_rules import FILE_RULES, one_sided
 from helpers.diagnosis.finding import Finding, clients, examples, span, streams, table
-from helpers.diagnosis.network_rules import ports_running_out
+from helpers.diagnosis.network_rules import (
+    WHICH,
+    by_others,
+    ports_running_out,
+    probes_unanswered,
+    reset_by_a_box,
+    spoke_elsewhere,
+)
 from helpers.diagnosis.per_connection import Tables, per_connection
 from helpers.diagnosis.port_rule import range_nearly_taken
 from helpers.exchanges import exchanges
@@ -71,15 +79,13 @@ def syn_unanswered(case: Case) -> Iterator[Finding]:
 
 def path_silent(case: Case) -> Iterator[Finding]:
     """`path-silent`: data that were repeated on a connection that had worked, and never acknowledged (RFC 6298)."""
-    facts = case.facts
-    rows = facts[(facts["repeated"] >= case.limits.repeats) & (facts["repeated_for"] >= case.limits.silent)
-                 & (facts["heard"] > 0) & facts["established"].notna()]
-    for server, group in rows.groupby("server"):
+    for server, group in case.silent().groupby("server"):
+        alive = spoke_elsewhere(case, server, group["silent_since"].min(), group.index)
         yield Finding(
             "path-silent", server, len(group), span(group["silent_since"]), streams(group),
             f"After {group['idle'].max():.1f} s of silence the {group['repeating'].iloc[0]}'s data were repeated "
             f"{int(group['repeated'].max())} times, and never acknowledged: the other host is gone, or a box on the "
-            "way (NAT, firewall, balancer) has forgotten the connection.",
+            f"way (NAT, firewall, balancer) has forgotten the connection. {WHICH[alive]}",
             "Let no connection idle longer than the shortest timeout on the way (keep-alive probes, HTTP/2 PING, or a "
             "shorter life in the pool), and set TCP_USER_TIMEOUT.")
 
@@ -157,13 +163,14 @@ def reset_instead_of_close(case: Case) -> Iterator[Finding]:
     """`reset-instead-of-close`: a RST of an end that had sent no FIN, when each request had its whole answer."""
     facts = case.facts
     rows = facts[(facts["ending"] == "reset").fillna(False) & facts["client_fin"].isna() & facts["server_fin"].isna()
-                 & facts["reset_by"].notna() & (facts["requests"] > 0) & (facts["requests"] == facts["answered"])]
+                 & facts["reset_by"].notna() & (facts["requests"] > 0) & (facts["requests"] == facts["answered"])
+                 & ~facts.index.isin(by_others(case))]
     for (by, server), group in rows.groupby(["reset_by", "server"]):
         yield Finding(
             "reset-instead-of-close", clients(group) if by == "client" else server, len(group), span(group["closed"]),
             streams(group, True),
             f"A RST in the {by}'s name ended a connection on which each request had its answer: its program set "
-            "SO_LINGER to 0, closed with data unread, or a box on the way dropped it (then the RST's TTL differs). "
+            "SO_LINGER to 0, or closed with data unread. "
             "There is no TIME_WAIT, and what the other end had not read is lost.",
             "Close without SO_LINGER 0, after reading to the end; let no connection idle longer than boxes on the way "
             "allow.")
@@ -268,15 +275,16 @@ def slow_reader(case: Case) -> Iterator[Finding]:
                 f"Look at the {end}'s program: what keeps it from reading?")
 
 
-RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "path-silent": path_silent,
+RULES = {"refused": refused, "syn-unanswered": syn_unanswered, "one-dead-connection": one_dead_connection,
+         "path-silent": path_silent, "probes-unanswered": probes_unanswered, "reset-by-a-box": reset_by_a_box,
          "fin-unanswered": fin_unanswered, "ports-running-out": ports_running_out,
          "port-range-nearly-taken": range_nearly_taken, "keep-alive-race": keepalive_race,
-         "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
+         "goaway-race": goaway_race, "client-gave-up": gave_up, "reset-with-unread-data": unread_reset,
          "reset-instead-of-close": reset_instead_of_close, "close-wait": close_wait, "slow-reader": slow_reader,
          "slow-server": slow_server, "pool-too-small": pool_too_small, "no-reuse": no_reuse,
-         "tls-closed-before-close-notify": tls_close, **FILE_RULES}
+         "tls-answer-cut": tls_answer_cut, "tls-closed-before-close-notify": tls_close, **FILE_RULES}
 REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, fin_unanswered, keepalive_race, gave_up, unread_reset,
-                   close_wait)
+                   close_wait, one_dead_connection, probes_unanswered, goaway_race, tls_answer_cut)
 
 
 def _pairs(case):

@@ -27,6 +27,8 @@ class Limits(NamedTuple):
     scarce: float = 0.5          # share of new connections on such ports: with most ports free it is a few hundredths
     port_range: tuple[int, int] = (32768, 60999)     # the ports that clients get; Linux: ip_local_port_range
     ports: float = 0.8           # the share of it towards one server above which the end is near
+    asked_again: float = 5.0     # seconds; a client that repeats what GOAWAY left out does so as soon as it has dialled
+    for_all: int = 2             # requests on one silent connection: what makes it a matter of all
     copies: float = 0.1          # share of segments that were captured before: an interface seen twice doubles many
     one_sided: float = 0.5       # share of connections with one direction: more than that is the capture's way
 
@@ -46,3 +48,9 @@ class Case(NamedTuple):
     limits: Limits
     copies: int
     one_sided: pd.Index
+
+    def silent(self) -> pd.DataFrame:
+        """The rows of `facts` with data that were repeated and never acknowledged, on a connection that had worked."""
+        facts, limits = self.facts, self.limits
+        return facts[(facts["repeated"] >= limits.repeats) & (facts["repeated_for"] >= limits.silent)
+                     & (facts["heard"] > 0) & facts["established"].notna()]

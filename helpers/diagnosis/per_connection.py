@@ -5,8 +5,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, FIN, RST, SYN, Capture
-from helpers.connections import end_events
+from helpers.captures import ACK, FIN, RST, SYN, Capture, ttls
+from helpers.connections import end_events, keepalive_probes
 from helpers.flow import handshakes, segment_flow
 from helpers.states import lasting
 
@@ -33,7 +33,9 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
     client's first data after it had got the server's FIN are a TLS alert); `close_wait`, `close_wait_host` (the longest
     stay there, in seconds, within the capture); `repeating`, `repeated`, `repeated_for`, `silent_since`, `idle`,
-    `heard`: see `_unanswered`; `fin_repeating` and the like: see `_fin_unanswered`.
+    `heard`: see `_unanswered`; `fin_repeating` and the like: see `_fin_unanswered`; `reset_ttl` and `own_ttl`
+    (IPv4's TTL of that RST, and of all other segments of the end that it names; missing where it can't be told, or they
+    have several); `probes_in_vain`, `probes_since`, `probes_for`: see `_in_vain`.
     """
     capture, table = tables.capture, tables.connections
     ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
@@ -41,7 +43,8 @@ def per_connection(tables: Tables) -> pd.DataFrame:
                          **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),
                          **_resets(flow, table, ends), tls=table.index.isin(handshakes(capture).index),
                          **_unanswered(flow, table.index), **_fin_unanswered(flow, table.index),
-                         **_close_wait(tables, flow))
+                         **_close_wait(tables, flow), **_in_vain(capture, flow, table.index))
+    facts = facts.assign(**_ttls(capture, facts))
     facts = facts.assign(alert_after_fin=_alert_after_fin(capture, flow, facts))
     return facts[(table["roles"] == "syn").fillna(False)]
 
@@ -74,6 +77,31 @@ def _resets(flow, table, ends):
     rows = flow[(flow["flags"] & RST) > 0]
     frames = ends["reset_frame"].iloc[::2].astype("Int64").where(table["reset_by"].notna())
     return {"reset_frame": frames, "client_reset": table.index.isin(rows.loc[rows["end"] == "client", "stream"])}
+
+
+def _ttls(capture, facts):
+    """The TTL of the RST that ended the connection, and the one of all other segments of the end that it names."""
+    by = facts["reset_by"].dropna()
+    segments = capture.segments
+    rows = segments["stream"].isin(by.index) & (segments["host"].astype("string") == segments["stream"].map(by))
+    rows = segments[rows.fillna(False)].assign(ttl=ttls(capture, np.flatnonzero(rows.fillna(False))))
+    rows = rows[rows["ttl"] > 0]
+    own = rows[~rows["flags"].str.contains("R")].groupby("stream")["ttl"].agg(["min", "max"])
+    return {"reset_ttl": pd.Series(rows["ttl"].reindex(facts["reset_frame"]).to_numpy(float), facts.index),
+            "own_ttl": own["min"].where(own["min"] == own["max"]).reindex(facts.index)}
+
+
+def _in_vain(capture, flow, streams):
+    """Keep-alive probes that are the last of a connection, but for RSTs: how many, the first's time, for how long."""
+    probe = keepalive_probes(capture)
+    if not probe.any():
+        return {"probes_in_vain": 0, "probes_since": np.nan, "probes_for": 0.0}
+    rows = flow[flow["flags"] & RST == 0]
+    probe = probe.reindex(rows.index).to_numpy(bool)
+    last = rows[~probe].groupby("stream")["time"].max()
+    after = rows[probe & (rows["time"] > rows["stream"].map(last)).to_numpy()].groupby("stream")["time"]
+    return {"probes_in_vain": after.size().reindex(streams, fill_value=0), "probes_since": after.min().reindex(streams),
+            "probes_for": (after.max() - after.min()).reindex(streams, fill_value=0.0)}
 
 
 def _alert_after_fin(capture, flow, facts):

@@ -313,7 +313,9 @@ def _signal(frame: Frame, end: int, talk: Conversation) -> None:
         return
     error = ERRORS[parsed.error_code] if parsed.error_code < len(ERRORS) else f"error {parsed.error_code}"
     if frame.kind == GOAWAY:
-        talk.signals.append((frame.ended, end, "GOAWAY", f"last stream {parsed.last_stream_id}, {error}"))
+        behind = sum(stream % 2 and stream > parsed.last_stream_id for stream in talk.exchanges) if end else 0
+        more = f", {behind} requests behind it" if behind else ""
+        talk.signals.append((frame.ended, end, "GOAWAY", f"last stream {parsed.last_stream_id}, {error}{more}"))
     else:
         talk.signals.append((frame.ended, end, "RST_STREAM", f"stream {frame.stream}, {error}"))
         talk.given_up.setdefault(frame.stream, frame.ended)

@@ -9,25 +9,33 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.testbed.experiments.clinic_proxy import Sidecar
+from helpers.testbed.experiments.clinic_account import AUTHORITY
+from helpers.testbed.experiments.clinic_nginx import Encrypted, Sidecar
 from helpers.testbed.experiments.patients import Patient
 from helpers.testbed.hosts import network
+from helpers.testbed.hosts.box import Box
 from helpers.testbed.hosts.wire import Wire
 from helpers.testbed.running import recording
-from helpers.testbed.witnesses import dumpcap
+from helpers.testbed.servers.certificates import NAME, Certificates
+from helpers.testbed.witnesses import dumpcap, key_log
 from helpers.testbed.witnesses.sampler import PERIOD
 
+NGINX = "nginx "
+KEYS = recording.WORKSHOP / "keys"
 SETTLED = 4        # seconds in which the server may finish what it is doing
 PROGRAMS = "helpers.testbed.experiments.clinic_programs"
 
 
 def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     """Record `patient` into `folder`."""
-    network.build(Wire(patient.delay).lay if patient.delay else None)
+    network.build(_wire(patient))
     recording.prepare_workshop()
     if patient.kernel:
         network.set_kernel("client", dict(patient.kernel))
     proxy = Sidecar(recording.WORKSHOP / "proxy") if patient.proxy else None
+    if patient.encrypted:
+        Certificates(AUTHORITY.parent)
+        key_log.keep_keys(KEYS)
     server, timeline, watch = start(patient.server), recording.Timeline(), recording.Watch(folder)
     timeline.note("capture started")
     time.sleep(recording.BEFORE)
@@ -48,13 +56,17 @@ def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     time.sleep(recording.AFTER)
     frames, sampled = watch.close()
     timeline.note("capture stopped")
+    if patient.encrypted:
+        key_log.inject(KEYS, folder / "capture.pcapng")
     recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
     more = {"proxy": proxy.said()} if proxy else {}
     recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said) | more)
 
 
-def start(kind: str) -> subprocess.Popen:
-    """The server of `clinic_programs`, started and ready."""
+def start(kind: str) -> subprocess.Popen | Encrypted:
+    """The server, of `clinic_servers` or nginx with so many `keepalive_requests`, started and ready."""
+    if kind.startswith(NGINX):
+        return Encrypted(recording.WORKSHOP / "nginx", kind.removeprefix(NGINX))
     command = network.on("server", sys.executable, "-m", PROGRAMS, "serve", *kind.split())
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     if not server.stdout.readline():
@@ -70,6 +82,10 @@ def ask(patient: Patient, timeline: recording.Timeline) -> dict[str, int]:
         time.sleep(patient.forget_after)
         forget()
         timeline.note("the way forgets")
+    if patient.vanish_after:
+        time.sleep(patient.vanish_after)
+        network.run("server", "ip", "address", "flush", "dev", network.INTERFACE)
+        timeline.note("the server's host has no address any more")
     said = client.communicate(timeout=120)[0]
     if client.returncode:
         raise OSError(f"the client {patient.client} failed")
@@ -91,7 +107,7 @@ def about(patient: Patient, timeline: recording.Timeline, frames: int, sampled: 
     return {
         "name": patient.name, "title": patient.title, "article": patient.article, "about": patient.about,
         "recorded": datetime.fromtimestamp(timeline[0]["time"], UTC).isoformat(timespec="seconds"),
-        "server": {"program": f"Python: {patient.server}", "settings": {}, "other_ports": {}},
+        "server": _server(patient),
         "client": {"program": f"Python: {patient.client}", "start": "cold", "flags": []},
         "findings": patient.findings.split(), "said": said, "addresses": network.ADDRESSES,
         "witnesses": _witnesses(patient),
@@ -108,6 +124,20 @@ def _witnesses(patient):
     What the way drops the server's never sees, and the client's FIN waits behind the data that it repeats. Over a wire
     with a length the server sees all a little sooner or later.
     """
-    if patient.forget_after:
+    if patient.forget_after or patient.vanish_after:
         return []
     return ["client"] if patient.delay else ["client", "server"]
+
+
+def _server(patient):
+    python = "" if patient.server.startswith(NGINX) else "Python: "
+    about = {"program": f"{python}{patient.server}", "settings": {}, "other_ports": {}}
+    tls = {"protocol": "https" if python else "h2", "name": NAME, "ssl_protocols": "TLSv1.3"}
+    return about | tls if patient.encrypted else about
+
+
+def _wire(patient):
+    """What lays the wire, as `network.build` takes it; None: a cable."""
+    if not patient.delay:
+        return None
+    return Wire(patient.delay, *([Box(patient.box, patient.resets)] if patient.box else [])).lay

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Full, LifoQueue
 
 from helpers.testbed.experiments.clinic_account import HOST, PORT, PROXY_PORT, SAID, said
+from helpers.testbed.experiments.clinic_encrypted import ENCRYPTED
 from helpers.testbed.experiments.clinic_servers import SERVERS
 
 GET = b"GET / HTTP/1.1\r\nHost: server\r\n\r\n"
@@ -170,15 +171,40 @@ def slow_reader(seconds: str) -> None:
         said(200)
 
 
-def ask_after(pause: str, patience: str) -> None:
-    """Asks, pauses, asks again on the same connection and waits so long."""
+def ask_after(pause: str, patience: str, probes: str = "") -> None:
+    """Asks, pauses, asks again on the same connection and waits so long; in the pause it `probes`, or does nothing."""
     with connected(float(patience)) as connection:
+        if probes:
+            probing(connection)
         said(answer(connection))
         time.sleep(float(pause))
         try:
             said(answer(connection))
-        except TimeoutError as why:
+        except OSError as why:
             said(f"{type(why).__name__}: {why}")
+
+
+def outlive(pause: str, patience: str) -> None:
+    """Two connections, each asks once; then one probes in silence (TCP keep-alive), the other asks after a pause."""
+    def probe():
+        with connected(60) as connection:
+            said(answer(connection))
+            probing(connection)
+            try:
+                connection.recv(1)
+            except OSError as why:
+                said(f"{errno.errorcode[why.errno]}: {why}")
+
+    with ThreadPoolExecutor(2) as crowd:
+        for work in (crowd.submit(probe), crowd.submit(ask_after, pause, patience)):
+            work.result()
+
+
+def probing(connection: socket.socket) -> None:
+    """Switch TCP's keep-alive on: after a second of silence a probe each second; three without an answer end it."""
+    for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def steadily(rate: str, seconds: str, keeps: str = "") -> None:
@@ -218,7 +244,8 @@ def post_again(times: str, earliest: str, latest: str) -> None:
 CLIENTS: dict[str, Callable] = {
     "each-anew": each_anew, "one-kept": one_kept, "pool": pool, "ask-again": ask_again, "impatient": impatient,
     "unread": unread, "linger": linger, "keep": keep, "try": attempts, "slow-reader": slow_reader,
-    "ask-after": ask_after, "steadily": steadily, "post-again": post_again}
+    "ask-after": ask_after, "steadily": steadily, "post-again": post_again,
+    "outlive": outlive, **ENCRYPTED}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ class Patient:
     `server`, `client`: their kinds, with arguments. `forget_after`: seconds from the first answer after which the way
     to the server forgets the connection, in silence. `findings`: what a diagnosis must find, and nothing else. `limit`:
     seconds after the end within which the last socket must be gone; 0: not waited for. `kernel`: settings of the
-    client's. `delay`: seconds each way on the wire. `proxy`: nginx stands on the client's host (`clinic_proxy`).
+    client's. `delay`: seconds each way on the wire. `proxy`: nginx stands on the client's host (`clinic_nginx`).
+    `encrypted`: over TLS, with the secrets in the capture. `box`: seconds of silence after which the wire forgets a
+    connection; it then drops what belongs to it, or `resets`. `vanish_after`: seconds from the first answer after which
+    the server's host loses its address.
     """
 
     name: str
@@ -27,6 +30,10 @@ class Patient:
     kernel: tuple = ()
     delay: float = 0
     proxy: bool = False
+    encrypted: bool = False
+    box: float = 0
+    resets: bool = False
+    vanish_after: float = 0
     article: str = "(not in the article)"
     recorder: ClassVar = "helpers.testbed.experiments.clinic"
     programs: ClassVar = frozenset()
@@ -83,4 +90,33 @@ PATIENTS = (
             "them with POST, with 0.85 to 0.97 s between; the wire takes 50 ms each way.", "polite 1",
             "post-again 24 0.85 0.97", "keep-alive-race", delay=0.05, proxy=True),
     Patient("clinic-proxy-race-cured", "The backend is the more patient one", "The same; the backend waits for ten "
-            "seconds.", "polite 10", "post-again 24 0.85 0.97", delay=0.05, proxy=True))
+            "seconds.", "polite 10", "post-again 24 0.85 0.97", delay=0.05, proxy=True),
+    Patient("clinic-goaway", "Requests cross the server's GOAWAY", "nginx takes four requests on a connection of "
+            "HTTP/2 (keepalive_requests 4), over a wire of 20 ms each way. A client sends a POST every 5 ms, and does "
+            "not repeat what GOAWAY leaves out.", "nginx 4", "post-in-a-row 12 0.005", "goaway-race", delay=0.02,
+            encrypted=True),
+    Patient("clinic-goaway-cured", "What GOAWAY leaves out is asked again", "The same; the client repeats these "
+            "requests on a new connection.", "nginx 4", "post-in-a-row 12 0.005 repeats", delay=0.02, encrypted=True),
+    Patient("clinic-idle-drop-reset", "The way forgets an idle connection, and resets", "A box on the way (the "
+            "testbed's wire, 5 ms each way) forgets what has been silent for three seconds, and answers what comes "
+            "then with a RST. The client asks, and asks again after five seconds.", "polite 65", "ask-after 5 10",
+            "reset-by-a-box", delay=0.005, box=3, resets=True),
+    Patient("clinic-idle-drop-reset-cured", "Probes keep the way's memory alive", "The same; the client's kernel "
+            "sends a keep-alive probe after each second of silence.", "polite 65", "ask-after 5 10 probes",
+            delay=0.005, box=3, resets=True),
+    Patient("clinic-idle-drop-h2", "One dead connection for all", "A box on the way (the testbed's wire, 5 ms each "
+            "way) forgets what has been silent for three seconds, and drops what comes then. Over HTTP/2 the client "
+            "asks once, after five seconds twice six times at once, each request for three seconds, and once on a new "
+            "connection.", "nginx 1000", "ask-together 6 5 3", "path-silent one-dead-connection", delay=0.005, box=3,
+            limit=0, encrypted=True),
+    Patient("clinic-idle-drop-h2-cured", "PING keeps the connection alive", "The same; the client sends a PING each "
+            "second.", "nginx 1000", "ask-together 6 5 3 pings", delay=0.005, box=3, encrypted=True),
+    Patient("clinic-dead-peer", "The other host vanishes", "Three seconds after the first answers the server's host "
+            "loses its address. One connection of the client probes it (TCP keep-alive), another asks again.",
+            "polite 65", "outlive 5 10", "path-silent probes-unanswered", vanish_after=3, limit=0),
+    Patient("clinic-tls-close", "An answer over TLS that is cut off", "The end of each answer is the end of the "
+            "connection. The server's program sends half and closes its socket, without close_notify; the client "
+            "notices nothing.", "until-close in-the-middle", "read-to-end 5",
+            "tls-answer-cut tls-closed-before-close-notify", encrypted=True),
+    Patient("clinic-tls-close-cured", "close_notify says that the answer was whole", "The server sends all, and "
+            "close_notify.", "until-close whole", "read-to-end 5", encrypted=True))

@@ -23,7 +23,8 @@ class Wire:
     """Carries IP packets between the hosts, `delay` seconds each way, once `lay` has been called.
 
     `fate`: called with the sending host and each TCP segment before it travels. Where it returns `DROP`, the
-    segment is lost; where `HOLD`, it waits in `held`, as (sender, packet), until `release`. `carrier`: what
+    segment is lost; where `HOLD`, it waits in `held`, as (sender, packet), until `release`; where a packet (bytes),
+    that one goes back to the sender, and the segment is lost. `carrier`: what
     carries the packets: a thread, or a `PromptProcess`, which no other program delays, but whose
     `held` we can't see.
     """
@@ -42,8 +43,11 @@ class Wire:
             self._deliver(*self.held.pop(0))
 
     def _deliver(self, sender, packet):
-        receiver, = self._ends.keys() - {sender}
-        os.write(self._ends[receiver], packet)
+        os.write(self._ends[self._other(sender)], packet)
+
+    def _other(self, host):
+        other, = self._ends.keys() - {host}
+        return other
 
     def _carry(self):
         travelling, senders = deque(), {end: host for host, end in self._ends.items()}
@@ -54,6 +58,8 @@ class Wire:
                 fate = self.fate(senders[end], segment(packet))
                 if fate == HOLD:
                     self.held.append((senders[end], packet))
+                elif isinstance(fate, bytes):
+                    travelling.append((arrives, self._other(senders[end]), fate))
                 elif fate != DROP:
                     travelling.append((arrives, senders[end], packet))
             while travelling and travelling[0][0] <= time.monotonic():
