@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import trustme
 from fuzz import ACK, CLIENT, FIN, HANDSHAKE, PSH, frame, pcap
 
-NAME = "www.example.test"
+NAME, CLOSE_NOTIFY = "www.example.test", None
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
@@ -39,7 +39,10 @@ class Talk:
 
 
 def talk(folder, turns, version="TLSv1_3", ciphers=None, alpn=("http/1.1",), session=None, contexts=None):
-    """The `Talk` of a client and a server that say `turns`, (who, bytes); what comes in a row is a record each."""
+    """The `Talk` of a client and a server that say `turns`, (who, bytes); what comes in a row is a record each.
+
+    `CLOSE_NOTIFY` stands for that alert in place of bytes.
+    """
     mine, theirs = contexts or contexts_of(folder, version, ciphers, alpn)
     ways = [ssl.MemoryBIO(), ssl.MemoryBIO()]
     client = mine.wrap_bio(*ways, server_hostname=NAME, session=session)
@@ -50,7 +53,7 @@ def talk(folder, turns, version="TLSv1_3", ciphers=None, alpn=("http/1.1",), ses
     def step(who, act):
         end, out = (client, ways[1]) if who == "C" else (server, ways[0])
         before = out.pending
-        with suppress(ssl.SSLWantReadError):
+        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             act(end)
         data = out.read()       # what the other end has not read yet stays to be read
         out.write(data)
@@ -65,7 +68,7 @@ def talk(folder, turns, version="TLSv1_3", ciphers=None, alpn=("http/1.1",), ses
         step("C", lambda end: end.do_handshake())
         step("S", lambda end: end.do_handshake())
     for who, data in turns:
-        step(who, lambda end, data=data: end.write(data))
+        step(who, lambda end, data=data: end.unwrap() if data is CLOSE_NOTIFY else end.write(data))
         step("S" if who == "C" else "C", read_all)
     step("C", lambda end: end.unwrap())
     return Talk(said, log.read_bytes()[before:], client)

@@ -43,7 +43,7 @@ def one_dead_connection(case: Case) -> Iterator[Finding]:
     What a client asks later waits in its kernel behind the data that are repeated, and is in no capture.
     """
     silent = case.silent()
-    silent = silent[(silent["protocol"] == "h2").fillna(False) & (silent["repeating"] == "client")]
+    silent = silent[silent["protocol"].isin(["h2", "h2c"]) & (silent["repeating"] == "client")]
     table = case.tables.exchanges.join(silent[["server", "silent_since"]], on="stream", how="inner")
     lost = table[table["answered"].isna() & (table["requested"] >= table["silent_since"])]
     for server, group in lost.groupby("server"):

@@ -58,8 +58,8 @@ def probes_unanswered(case: Case) -> Iterator[Finding]:
         alive = spoke_elsewhere(case, server, group["probes_since"].min(), group.index)
         yield Finding(
             "probes-unanswered", server, len(group), span(group["probes_since"]), streams(group),
-            f"{int(group['probes_in_vain'].max())} keep-alive probes in a row had no answer: the other host is gone, or a box "
-            f"on the way (NAT, firewall, balancer) has forgotten the connection. {WHICH[alive]}",
+            f"{int(group['probes_in_vain'].max())} keep-alive probes in a row had no answer: the other host is gone, "
+            f"or a box on the way (NAT, firewall, balancer) has forgotten the connection. {WHICH[alive]}",
             "The probes did their work: the program is told (ETIMEDOUT). Shorter tcp_keepalive_time and _intvl tell it "
             "sooner.")
 

@@ -14,6 +14,8 @@ from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
 from helpers import figures
 from helpers.connections import connections
+from helpers.diagnosis import RULES
+from helpers.diagnosis.file_rules import FILE_RULES
 from helpers.exchanges import exchanges
 from helpers.experiments import Experiment, data_folder, load
 from helpers.states import count, states
@@ -422,3 +424,15 @@ def test_page_bill_prints_every_total():
     told = [[text.get_text() for text in ax.texts] for ax in axes]
     assert told == [["6", "1"], ["12", "1"], ["1,234", "10"], ["6", "0"]]
     assert [bar.get_width() for bar in axes[3].patches] == [1, 0, 5, 0]
+
+
+def test_the_decision_tree_leads_to_every_finding_about_the_network():
+    """And to none that there is not; no two texts overlap."""
+    leaves = [finding for _, leaves in figures.TREE for _, finding in leaves]
+    assert sorted(leaves) == sorted(RULES.keys() - FILE_RULES.keys())
+    fig, ax = figures.figure(6.0)
+    figures.decision_tree(ax)
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert len(boxes) == 3 + len(figures.TREE) + 2 * len(leaves)
+    assert not [(one, other) for place, one in enumerate(boxes) for other in boxes[place + 1:] if one.overlaps(other)]

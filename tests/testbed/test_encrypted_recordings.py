@@ -11,7 +11,7 @@ from conftest import require
 from helpers.experiments import data_folder, load, names
 
 ENCRYPTED = [name for name in names() if "protocol" in load(name).about.get("server", {})]
-OVER_TCP = [name for name in ENCRYPTED if not name.startswith("h3-")]
+OVER_TCP = [name for name in ENCRYPTED if not name.startswith(("h3-", "clinic-"))]     # for the clinic's, see test_clinic
 PATHS = ("http.request.uri", "http2.headers.path")
 
 

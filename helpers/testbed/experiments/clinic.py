@@ -43,6 +43,19 @@ def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
     timeline.note(f"client: {patient.client}")
     said = ask(patient, timeline)
     timeline.note("client ended")
+    end(patient, proxy, server, timeline)
+    frames, sampled = watch.close()
+    timeline.note("capture stopped")
+    if patient.encrypted:
+        key_log.inject(KEYS, folder / "capture.pcapng")
+    recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
+    more = {"proxy": proxy.said()} if proxy else {}
+    recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said) | more)
+
+
+def end(patient: Patient, proxy: Sidecar | None, server: subprocess.Popen | Encrypted,
+        timeline: recording.Timeline) -> None:
+    """End the proxy, where there is one, then the server, and wait for the last socket, where the patient says so."""
     time.sleep(SETTLED)
     if proxy:
         proxy.close()
@@ -54,13 +67,6 @@ def record(patient: Patient, folder: Path, say: Callable[[str], None]) -> None:
         recording.wait_for_last_socket(time.time() + patient.limit)
         timeline.note("last socket gone")
     time.sleep(recording.AFTER)
-    frames, sampled = watch.close()
-    timeline.note("capture stopped")
-    if patient.encrypted:
-        key_log.inject(KEYS, folder / "capture.pcapng")
-    recording.write_table(folder / "sockets.csv", recording.SOCKET_COLUMNS, recording.stays(sampled))
-    more = {"proxy": proxy.said()} if proxy else {}
-    recording.write_json(folder / "experiment.json", about(patient, timeline, frames, sampled, said) | more)
 
 
 def start(kind: str) -> subprocess.Popen | Encrypted:

@@ -35,6 +35,9 @@ In `clinic-…` two small Python programs, written as people write them, have on
 `experiment.json` names what a diagnosis must find, `said` counts the answers and errors that the client saw), and
 `clinic-…-cured` is the same after the cure. In `clinic-proxy-race…` nginx stands on the client's host, between the
 programs; the capture has its connections to the server, and `proxy` in `experiment.json` counts the lines of its logs.
+In `clinic-idle-drop-reset…` and `clinic-idle-drop-h2…` the wire ran through a program that forgets idle connections, as
+a NAT or a firewall does; its RST is the testbed's own, with a TTL of 255. In `clinic-dead-peer` the server's host loses
+its address. Over TLS the secrets are in the capture.
 
 In `client-…` a program of a few lines, as people write them (helpers/testbed/clients/programs), asks for a text of
 1,000 bytes with 4 workers, 10 times each (`client-go-unread-large`: of 20,000 bytes). Then it is idle for a minute, in
