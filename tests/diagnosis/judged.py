@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 from helpers.connections import connections
+from helpers.diagnosis import Limits, diagnose
 from helpers.exchanges import exchanges
 from helpers.states import states
-from tests.toys import EXCHANGE
+from tests.toys import EXCHANGE, toy
 
 GET = EXCHANGE[0][5]
 
@@ -13,6 +14,10 @@ GET = EXCHANGE[0][5]
 def tables_of(capture):
     return SimpleNamespace(capture=capture, connections=connections(capture), states=states(capture),
                            exchanges=exchanges(capture))
+
+
+def findings_in(path, segments, **limits):
+    return diagnose(tables_of(toy(path, *segments)), Limits(**limits))
 
 
 def named(table):
