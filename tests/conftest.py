@@ -29,14 +29,6 @@ def data():
 
 
 @pytest.fixture
-def found(tmp_path):
-    """`found(*segments, **limits)`: what a diagnosis finds in a toy."""
-    from tests.diagnosis.judged import findings_in
-
-    return lambda *segments, **limits: findings_in(tmp_path / "toy.pcap", segments, **limits)
-
-
-@pytest.fixture
 def measured(record_property):
     """Tell a line that the run prints at its end, whatever runs the tests."""
     return lambda text: record_property(MEASURE, text)

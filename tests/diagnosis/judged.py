@@ -3,10 +3,9 @@
 from types import SimpleNamespace
 
 from helpers.connections import connections
-from helpers.diagnosis import Limits, diagnose
 from helpers.exchanges import exchanges
 from helpers.states import states
-from tests.toys import EXCHANGE, toy
+from tests.toys import EXCHANGE
 
 GET = EXCHANGE[0][5]
 
@@ -14,10 +13,6 @@ GET = EXCHANGE[0][5]
 def tables_of(capture):
     return SimpleNamespace(capture=capture, connections=connections(capture), states=states(capture),
                            exchanges=exchanges(capture))
-
-
-def findings_in(path, segments, **limits):
-    return diagnose(tables_of(toy(path, *segments)), Limits(**limits))
 
 
 def named(table):
