@@ -21,7 +21,8 @@ def goaway_race(case: Case) -> Iterator[Finding]:
         yield Finding(
             "goaway-race", server, len(group), span(group["requested"]), streams(group.set_index("stream")),
             "The server had said GOAWAY and sees to no more streams, when these requests were on their way: they have "
-            "no answer, and the client did not ask them again. nginx says it after keepalive_requests (1,000) of them.",
+            "no answer, and the client did not ask them again. nginx says it after so many requests on a "
+            "connection (keepalive_requests: 1,000).",
             "Let the client repeat what is behind GOAWAY's last stream, on a new connection, POSTs too (RFC 9113 "
             "section 6.8); a larger keepalive_requests makes it rarer.")
 
@@ -51,9 +52,9 @@ def one_dead_connection(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "one-dead-connection", server, len(group), span(group["requested"]),
                 streams(group.set_index("stream")),
-                f"So many requests went out over HTTP/2 on {_connections(group)} after it had fallen silent, and none "
-                "was answered: one connection carries all, so all fail until the client gives it up. Later ones wait "
-                "in its kernel, and are not in the capture.",
+                f"{len(group):,} requests went out over HTTP/2 on {_connections(group)} after it had fallen silent, "
+                "and none was answered: one connection carries all, so all fail until the client gives it up. Later "
+                "ones wait in its kernel, and are not in the capture.",
                 "Let the client send PING while it waits or idles, and dial anew when no answer comes (Go: "
                 "ReadIdleTimeout; gRPC: keepalive_time; OkHttp: pingInterval).")
 

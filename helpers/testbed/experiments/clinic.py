@@ -127,10 +127,10 @@ def about(patient: Patient, timeline: recording.Timeline, frames: int, sampled: 
 def _witnesses(patient):
     """The hosts whose kernel saw the packets as they were captured.
 
-    What the way drops the server's never sees, and the client's FIN waits behind the data that it repeats. Over a wire
-    with a length the server sees all a little sooner or later.
+    What the way swallows the server's never sees, and the client's FIN waits behind the data that it repeats: there the
+    last socket is not waited for. Over a wire with a length the server sees all a little sooner or later.
     """
-    if patient.forget_after or patient.vanish_after:
+    if not patient.limit:
         return []
     return ["client"] if patient.delay else ["client", "server"]
 

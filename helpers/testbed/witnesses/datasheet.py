@@ -24,7 +24,9 @@ IPv6 is switched off, and so are the interfaces' offloads (sg, tso, gso, gro, tx
 
 Time stamps (TCP option 8) of two connections can't be compared. The kernel adds an offset to its clock, and each
 connection has its own, even between the same two hosts; only connections between the same two ports share one. Every
-recording with several connections shows the first, `new-syn` and `protection` the second (the SYN-ACKs).
+recording with several connections shows the first, `new-syn` and `protection` the second (the SYN-ACKs). All hosts
+here share one kernel and its secret, so that two of them with the same address would count alike: two clients behind
+one NAT, whose time stamps differ, can't be had here, and `new-syn` sends what such a client would.
 
 In `page-streamed-…` nginx sends the HTML at 8 kB a second, so that it is still arriving when its image is asked for.
 In `spare-asked-after-…` nginx has `client_header_timeout` 1000, or it would close what was never used after 60 s.
