@@ -82,10 +82,9 @@ def _resets(flow, table, ends):
 def _ttls(capture, facts):
     """The TTL of the RST that ended the connection, and the one of all other segments of the end that it names."""
     by = facts["reset_by"].dropna()
-    segments = capture.segments
-    rows = segments["stream"].isin(by.index) & (segments["host"].astype("string") == segments["stream"].map(by))
-    rows = segments[rows.fillna(False)].assign(ttl=ttls(capture, np.flatnonzero(rows.fillna(False))))
-    rows = rows[rows["ttl"] > 0]
+    places = np.flatnonzero(capture.segments["stream"].isin(by.index))
+    rows = capture.segments.iloc[places].assign(ttl=ttls(capture, places))
+    rows = rows[(rows["host"].astype("string") == rows["stream"].map(by)).fillna(False) & (rows["ttl"] > 0)]
     own = rows[~rows["flags"].str.contains("R")].groupby("stream")["ttl"].agg(["min", "max"])
     return {"reset_ttl": pd.Series(rows["ttl"].reindex(facts["reset_frame"]).to_numpy(float), facts.index),
             "own_ttl": own["min"].where(own["min"] == own["max"]).reindex(facts.index)}
