@@ -183,6 +183,9 @@ same time.
 | `ss_client`, `ss_server` | those that `ss` listed in TIME_WAIT at this end, looking once a second |
 | `idle_seconds` | when those of `closed_idle` closed: seconds after the last answer, median; empty: none |
 
+In one run `ss` listed fewer at the server than the packets show; why is not known. nginx closes a connection that was
+never used after 60 s (`client_header_timeout`), which is when the idle minute ends.
+
 The programs that end with their last answer (`curl-loop`, `curl-urls`, `wrk`) have no idle minute. `….json` beside it
 has both kernels' settings and the versions.
 
