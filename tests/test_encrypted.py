@@ -21,8 +21,9 @@ from helpers.pieces import read_captures
 from helpers.report import Incident, facts, main, page, summary
 
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
+OVER_H2 = ("client-httpx-h2", "client-node-http2", "client-go-h2")
 FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
-                    if folder.name.startswith(("https-", "h2-", "resumption")) and (folder / "capture.pcapng").exists())]
+                    if folder.name.startswith(("https-", "h2-", "resumption", *OVER_H2)) and (folder / "capture.pcapng").exists())]
 recorded = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
