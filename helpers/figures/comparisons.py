@@ -100,7 +100,8 @@ def client_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.grid(color="#EEEEEE", zorder=0)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9.5)
+    ax.set_xlabel("for the same requests (each line ten times the one before)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9.5)
     return ax
 
 

@@ -1,14 +1,15 @@
 """The programs that people write: their table and recordings against nginx's log and the kernel's sockets."""
 
 import shutil
+import subprocess
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from conftest import lacking
+from conftest import lacking, require
 
 from helpers.connections import HOSTS
-from helpers.experiments import load, names, table
+from helpers.experiments import data_folder, load, names, table
 from helpers.testbed.experiments.client_rows import CLIENTS, COUNTED, IDLES
 from helpers.testbed.experiments.program_counts import COLUMNS
 from helpers.testbed.hosts import programs
@@ -84,6 +85,17 @@ def test_stays_against_the_kernels(name, host, state):
     listed = experiment.sockets[(experiment.sockets["host"] == host) & (experiment.sockets["state"] == state)]
     listed = listed[listed["last_seen"] - listed["first_seen"] > 0.5]
     assert ours == set(listed[["local", "peer"]].itertuples(index=False, name=None))
+
+
+def test_who_asks_the_server_to_close():
+    """By tshark: two clients send `Connection: close` with each request, and no other ever does."""
+    require("tshark")
+    closing = {}
+    for name in RECORDED:
+        command = ["tshark", "-r", data_folder() / name / "capture.pcapng", "-Y", "http.request", "-T", "fields", "-e", "http.connection"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+        closing[name] = sum(line.lower() == "close" for line in said)
+    assert {name: number for name, number in closing.items() if number} == {"client-urllib": 40, "client-node-no-agent": 40}
 
 
 @pytest.mark.parametrize("name", [f"client-{name}" for name in STAYS])

@@ -24,6 +24,7 @@ from helpers.testbed.witnesses import dumpcap
 
 FIRST_PORT = 8001
 HEADERS, BUFFER = 128, 16
+LONG = 1000        # or nginx would close what was never used after 60 s, the end of the idle minute
 PERIOD = 1
 AT_WORK = 1        # seconds after the last answer in which a pool may still close what it has no room for
 COLUMNS = ("client", "library", "version", "protocol", "repeat", "workers", "requests", "connections", "never_used",
@@ -123,8 +124,8 @@ def _serve(task, runs):
     encrypted = [run.port for run in runs if run.client.protocol == "h2"]
     certificates = Certificates(WORKSHOP / "certificates") if encrypted else None
     programs.prepare(WORKSHOP, {client.language for client in task.clients})
-    texts = write_texts(WORKSHOP / "root")
-    server = Busy(WORKSHOP / "nginx", {run.port: (texts, task.keepalive_timeout) for run in runs}, {
+    texts, timeouts = write_texts(WORKSHOP / "root"), f"{task.keepalive_timeout}; client_header_timeout {LONG}"
+    server = Busy(WORKSHOP / "nginx", {run.port: (texts, timeouts) for run in runs}, {
         port: nginx.certified(certificates, http2=True) for port in encrypted})
     return server, certificates
 
@@ -169,6 +170,7 @@ def about(task: Counts, begun: datetime) -> dict:
     """What `<name>.json` says."""
     return {"name": task.name, "title": task.title, "recorded": begun.isoformat(timespec="seconds"),
             "workers": task.workers, "requests_each": task.times, "repeats": task.repeats, "idle": task.seconds,
-            "server": {"program": "nginx", "settings": {"keepalive_timeout": task.keepalive_timeout}}, **kernels(),
+            "server": {"program": "nginx", "settings": {
+                "keepalive_timeout": task.keepalive_timeout, "client_header_timeout": LONG}}, **kernels(),
             "versions": {"nginx": nginx.version(), "dumpcap": dumpcap.version(),
                          **{client.library: client.version() for client in task.clients}}}
