@@ -93,7 +93,7 @@ def client_counts(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.scatter(median.loc[found, f"time_wait_{host}"], rows[found], s=size, marker=marker, color=COLOURS[host],
                    zorder=3, label=f"TIME_WAIT at the {host}")
     for row, (middle, last) in enumerate(zip(median["connections"], most["connections"])):
-        ax.annotate(f"{middle:,.0f}", (last, row), (11, 0), textcoords="offset points", va="center", size=10)
+        ax.annotate(f"{middle:g}", (last, row), (11, 0), textcoords="offset points", va="center", size=10)
     ax.set_yticks(rows, median.index)
     ax.set(xscale="log", xlim=(0.8, most["connections"].max() * 2), ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -80,8 +80,8 @@ class Listing(threading.Thread):
     def look(self) -> None:
         """Look now."""
         for host in HOSTS:
-            now = time.time()
             said = network.run(host, "ss", "-Htna", "state", "time-wait")
+            now = time.time()
             for line in said.splitlines():
                 local, peer = line.split()[2:4]
                 self.seen[host].setdefault((local, peer) if host == "client" else (peer, local), now)

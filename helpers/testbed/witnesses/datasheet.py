@@ -160,10 +160,10 @@ gives no reasons). Each page had a port of its own, so that no earlier connectio
 
 "Remote side closed connection": nginx closed first. "Socket pool destroyed": the browser ended.
 
-**`clients.csv`**: how 20 workers of a program make 20 requests each of nginx, and then are idle for a minute, in which
-nginx (`keepalive_timeout 65`) closes nothing; one row for each of 21 programs and of ten repeats. nginx answers at
-once, so two workers may get by with one connection in turn. Each run had a port of its own, and no two asked at the
-same time.
+**`clients.csv`**: how 20 workers of a program make 20 requests each of nginx, and then are idle for a minute, in
+which nginx (`keepalive_timeout 65`, `client_header_timeout 1000`) closes nothing; one row for each of 21 programs and
+of ten repeats. nginx answers at once, so two workers may get by with one connection in turn. Each run had a port of
+its own, and no two asked at the same time.
 
 | column | meaning |
 |---|---|
@@ -182,9 +182,6 @@ same time.
 | `time_wait_client`, `time_wait_server` | closed connections that went into TIME_WAIT at this end, from the packets |
 | `ss_client`, `ss_server` | those that `ss` listed in TIME_WAIT at this end, looking once a second |
 | `idle_seconds` | when those of `closed_idle` closed: seconds after the last answer, median; empty: none |
-
-In one run `ss` listed fewer at the server than the packets show; why is not known. nginx closes a connection that was
-never used after 60 s (`client_header_timeout`), which is when the idle minute ends.
 
 The programs that end with their last answer (`curl-loop`, `curl-urls`, `wrk`) have no idle minute. `….json` beside it
 has both kernels' settings and the versions.
