@@ -167,22 +167,31 @@ EXERCISES = {
         "a whole number, in percent", "8441e16962c9",
         "The mean of a comparison with the column closer is a share."),
     "15.1": Exercise(
-        '"client" or "server"', "e0c116f849b4",
-        "A reset has the letter R among its flags; the column host says who sent it."),
+        "the name of a client", "918a330f1207",
+        "Group the runs by client, take the median of never_used, and look which is largest."),
     "15.2": Exercise(
-        "a whole number of seconds", "9c4756d0b467",
-        "Subtract the time of the request from the time of the first byte, for each exchange, and take the largest."),
+        "a whole number of seconds", "031b281fd851",
+        "The table states has a row for each stay: those of the client in CLOSE_WAIT, until less since."),
     "15.3": Exercise(
-        "a whole number", "b6516bb63282",
-        "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
+        "a tuple of a text and a whole number, (ending, TIME_WAITs)", "bcc5c811cb08",
+        "The table of connections has a column ending, and in time_wait a connection without one is called none."),
     "16.1": Exercise(
-        "a whole number", "146622d0130c",
-        "visit(**first | {...}) with the two values; count the connections whose time_wait is the server."),
+        '"client" or "server"', "12c741864129",
+        "A reset has the letter R among its flags; the column host says who sent it."),
     "16.2": Exercise(
-        "a whole number", "67cb6b79f105",
-        "Visits a second, times TIME_WAITs of a visit with four images, times the seconds that each lasts."),
+        "a whole number of seconds", "a4278538afca",
+        "Subtract the time of the request from the time of the first byte, for each exchange, and take the largest."),
     "16.3": Exercise(
-        "a tuple of a text and a whole number, (end, TIME_WAITs)", "b0b614bd6161",
+        "a whole number", "bbacf554a26e",
+        "A connection is open at a moment if it was opened by then and is closed later: count them at each opening."),
+    "17.1": Exercise(
+        "a whole number", "d17af56d7f76",
+        "visit(**first | {...}) with the two values; count the connections whose time_wait is the server."),
+    "17.2": Exercise(
+        "a whole number", "3003f1645128",
+        "Visits a second, times TIME_WAITs of a visit with four images, times the seconds that each lasts."),
+    "17.3": Exercise(
+        "a tuple of a text and a whole number, (end, TIME_WAITs)", "ba90bd643b4e",
         "It has its answer and closes at once: which end is first? And it has how many connections?")
 }
 

@@ -21,7 +21,8 @@ RIGHT = {
     "05": {1: "9", 3: "18"}, "06": {2: "not at all"}, "07": {3: "mostly the server", 4: "the server with FIN"},
     "08": {1: "send its ACK again", 3: "refused"}, "09": {1: "100"}, "13": {2: "in 1"},
     "14": {2: "one", 4: "a RST", 5: "none", 6: "three", 7: "none"},
-    "15": {2: "more than 10", 3: "nobody's", 5: "by a reset", 7: "nothing until it loses patience",
+    "15": {1: "400", 2: "in two", 3: "more than 20", 4: "20", 5: "only `aiohttp`"},
+    "16": {2: "more than 10", 3: "nobody's", 5: "by a reset", 7: "nothing until it loses patience",
            8: "the first"}}
 
 
