@@ -108,6 +108,7 @@ def test_the_box_has_a_ttl_of_its_own():
                           capture_output=True, text=True, check=True).stdout
     pairs = {tuple(line.split()) for line in said.splitlines()}
     assert {ttl for _, ttl in pairs} == {"64", str(TTL)} and len(pairs) == 2
+    assert f"with TTL {TTL}, all else of the server with 64" in diagnose(load("clinic-idle-drop-reset"))["means"][0]
     assert {flag for flag, ttl in pairs if ttl == str(TTL)} == {flag for flag, ttl in pairs if flag in ("1", "True")}
 
 
