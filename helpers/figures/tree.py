@@ -11,8 +11,9 @@ from helpers.figures.style import COLOURS, axes_for, in_style
 TREE = (
     ("“Connection refused”", (
         ("a RST answers the SYN", "refused"),)),
-    ("“Cannot assign requested address”", (
-        ("ports taken again right after TIME_WAIT", "ports-running-out"),)),
+    ("“Cannot assign\nrequested address”", (
+        ("ports taken again right after TIME_WAIT", "ports-running-out"),
+        ("most ports of the range taken at once", "port-range-nearly-taken"))),
     ("“timed out”", (
         ("SYNs repeated, no answer", "syn-unanswered"),
         ("client's FIN before the first byte of the answer", "client-gave-up"),
