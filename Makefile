@@ -23,7 +23,7 @@ student: .venv/ready
 
 test: .venv/test-ready
 	$(BIN)/ruff check helpers tests .book
-	$(BIN)/pytest -n 3 --dist loadscope tests		# some of them wait for a minute, or for a browser
+	$(BIN)/pytest -n 2 --dist loadscope tests
 	$(BIN)/pytest -n 2 --dist loadscope --nbval notebooks
 
 bench: .venv/ready
