@@ -44,9 +44,10 @@ def closes_first(closer: str, answered: str, framing: str) -> Callable[[Data], l
 
 
 def closer_waits(data: Data) -> list[Case]:
-    """Each cell, an unanswered FIN and three ways of resetting: whether TIME_WAIT was at the end that closed first.
+    """Each cell, an unanswered FIN, a full kernel, three ways of resetting: was TIME_WAIT where it was closed first?
 
-    `reset`: whether a RST ended it. `answered_after`: seconds until the other end's FIN, inf where none came.
+    `reset`: whether a RST ended it. `answered_after`: seconds until the other end's FIN, inf where none came. `room`:
+    whether the kernel could keep them all (`tcp_max_tw_buckets`).
     """
     named = {"client": (True, False), "server": (False, True), "both": (True, True)}
     def agree(rows):
@@ -56,10 +57,13 @@ def closer_waits(data: Data) -> list[Case]:
     quiet, name = data.page("idle-close-quiet"), "idle-close-quiet"
     late = (data.fin(name, "client").reindex(quiet.index) - data.fin(name, "server")).fillna(inf).max()
     lingered = data.table("ports").query("setting == 'SO_LINGER 0'")["time_wait_client"]
-    answered = {"reset": False, "answered_after": 0.0}
+    answered = {"reset": False, "answered_after": 0.0, "room": True}
+    made = data.table("buckets").query("setting == 'tcp_max_tw_buckets 50'")
     return [*(Case(name, agree(rows), answered) for name, _, rows in cells(data)),
             Case(name, bool((quiet["time_wait"] == "server").all()), answered | {"answered_after": float(late)}),
             Case("ports, SO_LINGER 0", bool(lingered.max() > 0), answered | {"reset": True}),
+            Case("buckets: room for 50", bool(made["time_wait_client"].max() >= made["succeeded"].sum()),
+                 answered | {"room": False}, "buckets"),
             *_unread(data)]
 
 
@@ -67,7 +71,7 @@ def _unread(data):
     """Each server of `unread-close`, which closed before it had read all: whether it had the TIME_WAITs."""
     for server, rows in data.table("unread-close").groupby("server"):
         yield Case(f"unread-close: {server}", bool(rows["time_wait_server"].all()),
-                   {"reset": bool((rows["ending"] == "reset").all()), "answered_after": 0.0})
+                   {"reset": bool((rows["ending"] == "reset").all()), "answered_after": 0.0, "room": True})
 
 
 def length_tells(data: Data) -> list[Case]:

@@ -125,10 +125,19 @@ def _in_advance(data, images):
 
 
 def over_the_first(data: Data) -> list[Case]:
-    """Each browser's recording: whether the page came over the connection that was established first."""
+    """Each browser's recording, and each load whose first one Chromium closed unused: did the page come over the first?
+
+    `open`: whether that connection was still open then.
+    """
     def stream(name):
         return data.load(name).exchanges.query("target == '/'")["stream"].iloc[0]
-    return [Case(name, data.page(name)["established"].idxmin() == stream(name)) for name in LONG_PAGES]
+    sockets = data.table("browser-sockets")
+    first = sockets.loc[sockets.groupby(["start", "images", "repeat"])["opened"].idxmin()]
+    closed = first[first["close_reason"] == JUST_SET_UP]
+    return [*(Case(name, data.page(name)["established"].idxmin() == stream(name), {"open": True})
+              for name in LONG_PAGES),
+            *(Case(f"chromium, {row.start}, {row.images} images, load {row.repeat}", False, {"open": False},
+                   "browser-sockets") for row in closed.itertuples())]
 
 
 def one_more_when_busy(data: Data) -> list[Case]:
