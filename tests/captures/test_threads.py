@@ -14,7 +14,7 @@ from helpers.experiments import data_folder
 from helpers.quic import quic_connections
 from helpers.states import states
 
-CAPTURES = sorted(data_folder().glob("*/capture.pcapng"))[::2]
+CAPTURES = sorted(data_folder().glob("*/capture.pcapng"))
 FEW = 7         # frames, or segments, in a part: then even a short capture has many parts
 
 

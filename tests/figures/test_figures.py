@@ -436,3 +436,12 @@ def test_the_decision_tree_leads_to_every_finding_about_the_network():
     boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert len(boxes) == 3 + len(figures.TREE) + 2 * len(leaves)
     assert not [(one, other) for place, one in enumerate(boxes) for other in boxes[place + 1:] if one.overlaps(other)]
+
+
+def test_a_dot_for_each_true_cell():
+    table = pd.DataFrame({"one": [True, False, True], "two": [False, False, True]}, ["a", "b", "c"])
+    ax = figures.dots(table, figures.figure(2)[1])
+    points, = ax.collections[-1:]
+    assert sorted(map(tuple, points.get_offsets().tolist())) == [(0, 0), (0, 2), (1, 2)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"] and ax.yaxis_inverted()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["one", "two"]
