@@ -15,6 +15,7 @@ from helpers.model import (
     HTTP2_FIREFOX,
     HTTP3,
     HTTPS_CHROMIUM,
+    POOLS,
     REQUESTS_GET,
     RULES_2018,
     Page,
@@ -149,3 +150,22 @@ def test_at_most_so_many_buckets_by_counting():
     one = play(page(0), HTTP2)
     held = time_waits_of_crowd(one, np.array([0.0, 1.0, 2.0]), buckets=2)
     assert held.max() == 2 and len(held) == 4 and held.iloc[-1] == 0
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_is_closed_as_the_program_closes_it(name):
+    """The server closes first, after three seconds: as recorded. And the pool, when it has a limit: as counted."""
+    def ends(connections, states):
+        stays = states.query("host == 'client' and state == 'CLOSE_WAIT'")
+        return (connections[["closer", "time_wait"]].value_counts().to_dict(),
+                sorted((stays["until"] - stays["since"]).astype(float).round(0)))
+    recorded, page = load(f"client-{name}"), Page((1000,) * 39)
+    played = play(page, POOLS[name], Server(keepalive_timeout=3),
+                  wakes=(60.0,))
+    assert ends(played.connections, played.states) == ends(recorded.connections, recorded.states)
+    counted = table("clients").query("client == @name")["idle_seconds"].median()
+    closed = play(page, POOLS[name], Server(keepalive_timeout=65)).connections
+    if pd.isna(counted):
+        assert closed["closed"].isna().all()
+    else:
+        assert (closed["closer"] == "client").all() and (closed["closed"] - counted).abs().max() < 1

@@ -13,6 +13,7 @@ from helpers.model.rules import (
     HTTP3,
     HTTPS_CHROMIUM,
     HTTPS_FIREFOX,
+    POOLS,
     REQUESTS_GET,
     RULES_2018,
     Client,
@@ -23,5 +24,5 @@ from helpers.model.rules import (
 
 __all__ = [
     "CHROMIUM", "CHROMIUM_INCOGNITO", "CLIENTS", "FIREFOX", "HTTP2", "HTTP2_FIREFOX", "HTTP3", "HTTPS_CHROMIUM",
-    "HTTPS_FIREFOX", "REQUESTS_GET", "RULES_2018", "Client", "Page", "Played", "Server", "Wire", "arrivals",
+    "HTTPS_FIREFOX", "POOLS", "REQUESTS_GET", "RULES_2018", "Client", "Page", "Played", "Server", "Wire", "arrivals",
     "foretold", "foretold_counts", "held_against_recordings", "play", "time_waits_of_crowd"]

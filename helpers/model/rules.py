@@ -97,6 +97,14 @@ HTTP3 = Client(
     idle=30, handshake=1, tcp=False, protocol="h3")
 REQUESTS_GET = Client(
     "a program that opens a connection for each request", "clinic-no-reuse", limit=1, idle=0, asks_icon=False)
+# Pools with room for their four workers, the `limit`; the versions are those of `clients`
+REQUESTS_SESSION = Client("requests.Session, 4 workers", "client-requests-session, clients", limit=4, watches=False,
+                          asks_icon=False)
+AIOHTTP = Client("aiohttp, 4 workers", "client-aiohttp, clients; keepalive_timeout 15", limit=4, idle=15,
+                 asks_icon=False)
+NODE_GET = Client("Node's http.get, 4 workers", "client-node-get, clients; http.globalAgent, timeout 5000", limit=4,
+                  idle=5, asks_icon=False)
+POOLS = {"requests-session": REQUESTS_SESSION, "aiohttp": AIOHTTP, "node-get": NODE_GET}
 CLIENTS = {client.name: client for client in (
     RULES_2018, FIREFOX, CHROMIUM, CHROMIUM_INCOGNITO, HTTPS_FIREFOX, HTTPS_CHROMIUM, HTTP2, HTTP2_FIREFOX, HTTP3,
-    REQUESTS_GET)}
+    REQUESTS_GET, *POOLS.values())}
