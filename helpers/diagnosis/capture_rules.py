@@ -170,8 +170,8 @@ def reset_instead_of_close(case: Case) -> Iterator[Finding]:
             "reset-instead-of-close", clients(group) if by == "client" else server, len(group), span(group["closed"]),
             streams(group, True),
             f"A RST in the {by}'s name ended a connection on which each request had its answer: its program set "
-            "SO_LINGER to 0, or closed with data unread. There is no TIME_WAIT, and what the other end had not read is "
-            "lost.",
+            "SO_LINGER to 0 or closed with data unread, or a box on the way spoke in its name (the TTL does not show "
+            "it). There is no TIME_WAIT, and what the other end had not read is lost.",
             "Close without SO_LINGER 0, after reading to the end; let no connection idle longer than boxes on the way "
             "allow.")
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from helpers.captures import RST
 from helpers.diagnosis.case import Case
 from helpers.diagnosis.finding import Finding, span, streams
 from helpers.exchanges import signals
+from helpers.flow import segment_flow
 
 
 def goaway_race(case: Case) -> Iterator[Finding]:
@@ -21,7 +23,8 @@ def goaway_race(case: Case) -> Iterator[Finding]:
         yield Finding(
             "goaway-race", server, len(group), span(group["requested"]), streams(group.set_index("stream")),
             "The server had said GOAWAY and sees to no more streams, when these requests were on their way: they have "
-            "no answer, and the client did not ask them again. nginx says it after so many requests on a "
+            f"no answer, and this capture does not show that the client asked them again within "
+            f"{case.limits.asked_again:g} s. nginx says GOAWAY after so many requests on a "
             "connection (keepalive_requests: 1,000).",
             "Let the client repeat what is behind GOAWAY's last stream, on a new connection, POSTs too (RFC 9113 "
             "section 6.8); a larger keepalive_requests makes it rarer.")
@@ -63,13 +66,14 @@ def tls_answer_cut(case: Case) -> Iterator[Finding]:
     """`tls-answer-cut`: the server's FIN without its `close_notify`, where only the close ends the answer.
 
     Many programs leave out close_notify, which harms nobody as long as each answer tells its own end (RFC 9112 section
-    9.8); then this rule is silent.
+    9.8); then this rule is silent, and so it is where not all that the server sent was captured.
     """
     signs, facts = signals(case.tables.capture), case.facts
     said = signs.loc[(signs["signal"] == "close_notify") & (signs["host"] == "server"), "stream"]
     last = case.tables.exchanges.drop_duplicates("stream", keep="last").set_index("stream")
     open_ended = last.index[(last["framing"] == "until-close") & last["status"].notna()]
     cut = facts[facts["tls"] & facts["server_fin"].notna() & ~facts.index.isin(said) & facts.index.isin(open_ended)]
+    cut = cut.loc[[stream for stream in cut.index if _is_whole(case, stream)]]
     for server, group in cut.groupby("server"):
         yield Finding(
             "tls-answer-cut", server, len(group), span(group["server_fin"]), streams(group),
@@ -77,6 +81,15 @@ def tls_answer_cut(case: Case) -> Iterator[Finding]:
             "know whether it is whole or was cut off, by a program that died or by somebody on the way.",
             "At the server: send Content-Length or chunked, and close_notify before the close (in Python: unwrap()); "
             "at the client: take such an answer for incomplete (RFC 8446 section 6.1).")
+
+
+def _is_whole(case, stream):
+    """Whether all that the server sent on this connection, from its SYN to its FIN, is in the file, byte for byte."""
+    flow = segment_flow(case.tables.capture)
+    sent = flow[(flow["stream"] == stream) & (flow["end"] == "server") & (flow["flags"] & RST == 0)].sort_values("seq")
+    gaps = sent["seq"].to_numpy()[1:] > sent["seq_end"].cummax().to_numpy()[:-1]
+    cut = case.tables.capture.headers["payload_captured"][sent["row"]] < sent["length"]
+    return not gaps.any() and not cut.any()
 
 
 def _connections(group):

@@ -8,8 +8,9 @@ from protocols.test_http2 import WHOLE, ask
 from protocols.test_http2 import frame as http2_frame
 from tls_talks import CLOSE_NOTIFY, talk
 
-from helpers.captures import merge_captures
+from helpers.captures import merge_captures, read_capture
 from helpers.diagnosis import diagnose
+from helpers.experiments import data_folder
 from helpers.protocols.http2 import END_HEADERS, GOAWAY, HEADERS, PREFACE, SETTINGS
 from tests.diagnosis.judged import GET, named, tables_of
 from tests.toys import HANDSHAKE, segment
@@ -90,3 +91,26 @@ def test_tls_answer_cut(tmp_path, head, ends, expected):
     path, keys = said.write(tmp_path, frames)
     assert named(diagnose(tables_of(merge_captures([path], keys=keys)))) == expected
     assert named(diagnose(tables_of(merge_captures([path])))) == []     # without the secrets
+
+
+@pytest.mark.parametrize(("name", "found"), [("clinic-tls-close-cured", 0), ("clinic-tls-close", 4)])
+def test_whether_an_answer_is_cut_is_not_told_where_the_server_was_not_captured_whole(tmp_path, name, found):
+    """Of five connections one lacks the server's last segment of data, which may have held its close_notify."""
+    path, other = data_folder() / name / "capture.pcapng", tmp_path / "other.pcapng"
+    segments = read_capture(path).segments
+    missing = segments.query("stream == 0 and host == 'server' and length > 0").index[-1]
+    other.write_bytes(without_frame(path.read_bytes(), missing))
+    assert len(read_capture(other).segments) == len(segments) - 1
+    table = diagnose(tables_of(read_capture(other)))
+    assert table.query("finding == 'tls-answer-cut'")["how_many"].sum() == found
+
+
+def without_frame(data, number):
+    """A little-endian pcapng without its packet of this number: the first is 1."""
+    kept, at, count = b"", 0, 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        count += kind == 6
+        kept += b"" if kind == 6 and count == number else data[at:at + size]
+        at += size
+    return kept
