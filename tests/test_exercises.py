@@ -3,6 +3,7 @@
 What is right stands nowhere in clear text: it is what the notebooks' own solutions hand to `check`.
 """
 
+import ast
 import json
 from decimal import Decimal
 from fractions import Fraction
@@ -144,12 +145,36 @@ def answers():
 
 
 def run(path):
-    """Run a notebook's code from top to bottom, as a program."""
+    """Run a notebook's code from top to bottom, as a program, but for what no answer needs."""
     names = {"__name__": path.stem}
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for code in needed(path):
+        exec(code, names)
+        plt.close("all")
+
+
+def needed(path):
+    """The cells that check an answer, and those that give a name to what such a cell uses, or one before it."""
+    cells, used = [], {"check"}
+    for cell in reversed(json.loads(path.read_text(encoding="utf-8"))["cells"]):
         if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"{path.name} {cell['id']}", "exec"), names)
-            plt.close("all")
+            parsed = ast.parse("".join(cell["source"]), f"{path.name} {cell['id']}")
+            if used & names_in(parsed, GIVEN) or "check" in names_in(parsed, USED):
+                used |= names_in(parsed, USED)
+                cells.append(compile(parsed, f"{path.name} {cell['id']}", "exec"))
+    return cells[::-1]
+
+
+USED = {ast.Name: lambda node: node.id}
+GIVEN = {
+    ast.Name: lambda node: node.id if isinstance(node.ctx, ast.Store) else None,
+    ast.alias: lambda node: (node.asname or node.name).split(".")[0],
+    ast.FunctionDef: lambda node: node.name, ast.ClassDef: lambda node: node.name,
+    ast.Subscript: lambda node: getattr(node.value, "id", None) if isinstance(node.ctx, ast.Store) else None,
+}
+
+
+def names_in(parsed, kinds):
+    return {kinds[type(node)](node) for node in ast.walk(parsed) if type(node) in kinds}
 
 
 def misses(answer):

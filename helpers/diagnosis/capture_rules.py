@@ -15,7 +15,7 @@ from helpers.connections import connections
 from helpers.diagnosis.case import LIMITS, Case, Limits
 from helpers.diagnosis.encrypted_rules import goaway_race, one_dead_connection, tls_answer_cut
 from helpers.diagnosis.file_rules import FILE_RULES, one_sided
-from helpers.diagnosis.finding import Finding, clients, examples, span, streams, table
+from helpers.diagnosis.finding import Finding, clients, examples, of_groups, span, streams, table
 from helpers.diagnosis.network_rules import (
     WHICH,
     by_others,
@@ -203,7 +203,7 @@ def close_wait(case: Case) -> Iterator[Finding]:
 
 def no_reuse(case: Case) -> Iterator[Finding]:
     """`no-reuse`: a connection for each request."""
-    for client, server, group in _pairs(case):
+    for client, server, group in _pairs(case, case.limits.many):
         asked = group[group["requests"] > 0]
         if len(asked) >= case.limits.many and (asked["requests"] == 1).mean() >= case.limits.single:
             counted = asked["time_wait"].fillna("cannot tell").value_counts()
@@ -218,13 +218,13 @@ def no_reuse(case: Case) -> Iterator[Finding]:
 
 def pool_too_small(case: Case) -> Iterator[Finding]:
     """`pool-too-small`: connections are used again, yet the client closes many while it goes on asking."""
-    for client, server, group in _pairs(case):
+    for client, server, group in _pairs(case, 10):
         last, busy = group["last_request"].max(), _busy_at_once(case.tables.exchanges, group.index)
         idle = group["client_fin"] - group["free_since"].astype("Float64")
         closed = group[((group["closer"] == "client") & (group["client_fin"] < last)
                         & (idle <= case.limits.at_once)).fillna(False)]
         anew = int((group["opened"] > closed["client_fin"].min()).sum())
-        if busy > 1 and len(group) >= max(10, case.limits.surplus * busy) and anew >= len(group) / 4 \
+        if busy > 1 and len(group) >= case.limits.surplus * busy and anew >= len(group) / 4 \
                 and group["requests"].sum() >= 2 * len(group):
             unused = int((group["client_bytes"] == 0).sum())
             yield Finding(
@@ -287,12 +287,14 @@ REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, fin_unanswered, keepali
                    close_wait, one_dead_connection, probes_unanswered, goaway_race, tls_answer_cut)
 
 
-def _pairs(case):
-    """(client address, server, facts of their connections, with `last_request`) of each pair with many connections."""
+def _pairs(case, least):
+    """(client address, server, facts of their connections, with `last_request`) of pairs with `least` connections."""
     finished = case.tables.exchanges.groupby("stream")["finished"].max().reindex(case.facts.index)
     facts = case.facts.assign(last_request=case.facts["asked_last"],
-                              free_since=finished.fillna(case.facts["established"]))
-    for (client, server), group in facts.groupby([facts["client"].str.replace(r":\d+$", "", regex=True), "server"]):
+                              free_since=finished.fillna(case.facts["established"]),
+                              address=case.facts["client"].str.replace(r":\d+$", "", regex=True))
+    pair = ["address", "server"]
+    for (client, server), group in of_groups(facts, pair, "size", "client", least).groupby(pair):
         if group["requests"].sum():
             yield client, server, group
 

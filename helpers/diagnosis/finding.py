@@ -45,6 +45,14 @@ def streams(group: pd.DataFrame, frames: bool = False) -> str:
     return told + ("; frames " + examples(group["reset_frame"].dropna().astype(str)) if frames else "")
 
 
+def of_groups(rows: pd.DataFrame, by: list, how: str, column: str, least: float) -> pd.DataFrame:
+    """The `rows` of those groups in which `how` (as `groupby.transform` takes it) makes at least `least` of `column`.
+
+    Looking at one group after the other is slow where there are thousands, and most are too small to say anything.
+    """
+    return rows[rows.groupby(by)[column].transform(how) >= least]
+
+
 def span(times: pd.Series) -> str:
     """When: the first and the last of `times`, in seconds since the first frame."""
     times = times.dropna()

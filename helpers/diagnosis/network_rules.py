@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from helpers.diagnosis.case import Case
-from helpers.diagnosis.finding import Finding, clients, span, streams
+from helpers.diagnosis.finding import Finding, clients, of_groups, span, streams
 from helpers.states import TIME_WAIT
 
 WHICH = {True: "Its address answered on other connections meanwhile, so it is rather the way.",
@@ -20,11 +20,13 @@ def ports_running_out(case: Case) -> Iterator[Finding]:
     """
     facts, limits = _taken_again(case.facts.sort_values("opened", kind="stable")), case.limits
     facts["soon"] = (facts["pause"] <= TIME_WAIT + limits.port_back).fillna(False)
-    for (address, server), group in facts.groupby(["address", "server"]):
+    pair = ["address", "server"]
+    facts = of_groups(of_groups(facts, pair, "nunique", "client", limits.many), pair, "sum", "soon", limits.ports_again)
+    for (address, server), group in facts.groupby(pair):
         again = group[group["soon"]]
         since = group[group["opened"] >= again["opened"].min()]
         ports = group["client"].nunique()
-        if ports >= limits.many and len(again) >= max(limits.ports_again, limits.scarce * len(since)):
+        if len(again) >= limits.scarce * len(since):
             yield Finding(
                 "ports-running-out", f"{address} → {server}", len(again), span(again["opened"]), streams(again),
                 f"Ports that the client had closed were taken again {again['pause'].min():.1f} s later at the soonest, "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from helpers.diagnosis.case import Case
-from helpers.diagnosis.finding import Finding, streams
+from helpers.diagnosis.finding import Finding, of_groups, streams
 from helpers.states import count
 
 
@@ -19,10 +19,9 @@ def range_nearly_taken(case: Case) -> Iterator[Finding]:
     if not len(stays):
         return
     parts = stays["local"].str.rpartition(":")
-    inside = pd.to_numeric(parts[2]).between(low, high)
-    for (client, server), group in stays[inside].groupby([parts[0][inside], "peer"]):
-        if group["local"].nunique() < case.limits.ports * (high - low + 1):
-            continue
+    stays = stays.assign(client=parts[0])[pd.to_numeric(parts[2]).between(low, high)]
+    stays = of_groups(stays, ["client", "peer"], "nunique", "local", case.limits.ports * (high - low + 1))
+    for (client, server), group in stays.groupby(["client", "peer"]):
         taken = count(group.assign(state="any"), "any")
         waiting = count(group, "TIME_WAIT").to_numpy().max(initial=0)
         most = int(taken.max())
