@@ -127,9 +127,10 @@ def load(name: str) -> Experiment:
 
     Raises `ValueError`, naming those there are, where there is none.
     """
-    if name not in names():
+    folder = data_folder()
+    if not isinstance(name, str) or name != Path(name).name or not (folder / name / "experiment.json").exists():
         raise ValueError(f"no experiment {name!r}; there are: {', '.join(names())}")
-    return _open(data_folder() / name)
+    return _open(folder / name)
 
 
 _open = cache(Experiment)

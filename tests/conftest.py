@@ -13,6 +13,15 @@ PLAIN = [name for name in names() if "protocol" not in load(name).about.get("ser
 WITH_TCP = [name for name in names() if load(name).about.get("server", {}).get("protocol") != "h3"]
 
 
+# What takes or waits a minute begins first, so that no worker is left alone with it at the end
+FIRST = ("test_in_jupyterlab.py", "test_testbed.py", "test_encrypted.py")
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: at for at, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
+
+
 def pytest_generate_tests(metafunc):
     if "experiment" in metafunc.fixturenames:
         metafunc.parametrize("experiment", WITH_TCP, indirect=True)

@@ -25,15 +25,16 @@ NUMBERS = {"stream": "tcp.stream", "sport": "tcp.srcport", "dport": "tcp.dstport
            "ack": "tcp.ack_raw", "bits": "tcp.flags", "length": "tcp.len"}
 
 
-def tshark(path):
-    """One row per frame of the file at `path`, the fields as texts, index `frame`."""
-    fields = [part for field in FIELDS for part in ("-e", field)]
+def tshark(path, *more):
+    """One row per frame of the file at `path`, `FIELDS` and `more` as texts, index `frame`."""
+    names = [*FIELDS, *more]
+    fields = [part for field in names for part in ("-e", field)]
     command = ["tshark", "-r", str(path), "-n", "-o", "ip.defragment:FALSE", "-T", "fields", "-E", "separator=/t",
                "-E", "occurrence=a", "-E", f"aggregator={BETWEEN}", *fields]
     done = subprocess.run(command, capture_output=True, text=True)
     assert not done.returncode or "cut short" in done.stderr, done.stderr
-    rows = [(line.split("\t") + [""] * len(FIELDS))[:len(FIELDS)] for line in done.stdout.splitlines()]
-    return pd.DataFrame(rows, columns=FIELDS).set_index("frame.number").rename_axis("frame")
+    rows = [(line.split("\t") + [""] * len(names))[:len(names)] for line in done.stdout.splitlines()]
+    return pd.DataFrame(rows, columns=names).set_index("frame.number").rename_axis("frame")
 
 
 def bits(flags):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import require
-from test_against_tshark import requests, tshark
+from test_against_tshark import BETWEEN, requests, tshark
 
 from helpers.captures import merge_captures, read_capture, read_pieces
 from helpers.connections import connections, handshakes
@@ -21,6 +21,8 @@ from helpers.pieces import read_captures
 from helpers.report import Incident, facts, main, page, summary
 
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
+TLS = ("tls.handshake.type", "tls.handshake.extensions_server_name", "tls.handshake.ciphersuite",
+       "tls.handshake.extensions.supported_version", "tls.alert_message.desc")
 OVER_H2 = ("client-httpx-h2", "client-node-http2", "client-go-h2")
 FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
                     if folder.name.startswith(("https-", "h2-", "resumption", *OVER_H2)) and (folder / "capture.pcapng").exists())]
@@ -32,12 +34,16 @@ def capture_in(folder):
     return read_capture(folder / "capture.pcapng")
 
 
-def told_by_tshark(folder, display, *fields):
-    """The values of `fields` in each frame that `display` lets through."""
-    command = ["tshark", "-r", folder / "capture.pcapng", "-n", "-Y", display, "-T", "fields", "-E", "separator=/t"]
-    done = subprocess.run([*command, *(part for field in fields for part in ("-e", field))], capture_output=True, text=True,
-                          check=True)
-    return [line.split("\t") for line in done.stdout.splitlines()]
+@cache
+def told_by_tshark(folder):
+    """A row per frame: what `tshark` of test_against_tshark has, and the fields of `TLS`."""
+    return tshark(folder / "capture.pcapng", *TLS)
+
+
+def frames_with(folder, field, value, *fields):
+    """The values of `fields` in each frame in which `field` has this value."""
+    rows = told_by_tshark(folder).reset_index()
+    return rows[rows[field].str.split(BETWEEN).map(lambda found: value in found)][list(fields)].to_numpy().tolist()
 
 
 def http2_streams(folder):
@@ -83,7 +89,7 @@ def test_https_is_read_as_tshark_reads_it(folder, measured):
     ours = exchanges(capture_in(folder))
     ours = ours[ours["version"] != "2"].sort_values("stream", kind="stable")[["stream", "method", "target", "status"]]
     other_cipher = handshakes(capture_in(folder))["unread"].fillna("").str.startswith("cipher")
-    theirs = [row for row in requests(tshark(folder / "capture.pcapng")) if not other_cipher.get(row[0], False)]
+    theirs = [row for row in requests(told_by_tshark(folder)) if not other_cipher.get(row[0], False)]
     assert [tuple(row) for row in ours.astype(object).to_numpy()] == theirs
     measured(f"tshark   {folder.name:24} {len(theirs)} exchanges of HTTP/1.1 over TLS equal")
 
@@ -92,20 +98,20 @@ def test_https_is_read_as_tshark_reads_it(folder, measured):
 def test_handshakes_are_those_that_tshark_sees(folder):
     require("tshark")
     table = handshakes(capture_in(folder))
-    hellos = dict(told_by_tshark(folder, "tls.handshake.type == 1", "tcp.stream", "tls.handshake.extensions_server_name"))
+    hellos = dict(frames_with(folder, "tls.handshake.type", "1", "tcp.stream", "tls.handshake.extensions_server_name"))
     assert table["server_name"].to_dict() == {int(stream): name or None for stream, name in hellos.items()}
-    for stream, cipher, versions in told_by_tshark(folder, "tls.handshake.type == 2", "tcp.stream", "tls.handshake.ciphersuite",
-                                                   "tls.handshake.extensions.supported_version"):
+    for stream, cipher, versions in frames_with(folder, "tls.handshake.type", "2", "tcp.stream", "tls.handshake.ciphersuite",
+                                                "tls.handshake.extensions.supported_version"):
         assert table["version"][int(stream)] == ("1.3" if "0x0304" in versions else "1.2")
         from helpers.protocols.tls_keys import cipher_name
-        assert table["cipher"][int(stream)] == cipher_name(int(cipher.split(",")[-1], 16))
+        assert table["cipher"][int(stream)] == cipher_name(int(cipher.split(BETWEEN)[-1], 16))
     assert len(table) >= 1 and table["version"].notna().any()
 
 
 @recorded
 def test_close_notify_stands_where_tshark_sees_it(folder):
     require("tshark")
-    theirs = told_by_tshark(folder, "tls.alert_message.desc == 0", "tcp.stream", "frame.number", "frame.time_relative")
+    theirs = frames_with(folder, "tls.alert_message.desc", "0", "tcp.stream", "frame", "frame.time_relative")
     other_cipher = handshakes(capture_in(folder))["unread"].fillna("").str.startswith("cipher")
     theirs = [row for row in theirs if not other_cipher.get(int(row[0]), False)]
     said = signals(capture_in(folder)).query("signal == 'close_notify'")

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,6 +132,10 @@ def test_the_kernel_says_the_same_in_three_forms(tmp_path):
         ends[0][1].sendall(b"five!")                            # unread at the client
         ends[1][0].close()                                      # FIN_WAIT_2 and CLOSE_WAIT
         ports = {listening.getsockname()[1] for listening in (server, ipv6)}
+        unacknowledged = ["ss", "-Htn", "state", "fin-wait-1", f"dport = :{server.getsockname()[1]}"]
+        until = time.monotonic() + 20
+        while subprocess.run(unacknowledged, capture_output=True).stdout and time.monotonic() < until:
+            time.sleep(0.01)                                    # the ACK of that FIN may be a delayed one
         forms = {"ss": ["ss", "-tanoep"], "proc": ["cat", "/proc/net/tcp", "/proc/net/tcp6"]}
         if shutil.which("netstat"):
             forms["netstat"] = ["netstat", "-tanop"]
