@@ -38,6 +38,7 @@ def states(capture: Capture, time_wait: float = TIME_WAIT, fin_timeout: float = 
     (`address:port`), `state` (RFC 9293 name with underscores), `since`, `until` (seconds since the first frame;
     `<NA>` where the capture doesn't show it). `time_wait`: how long TIME_WAIT lasts (Linux: `TCP_TIMEWAIT_LEN`, 60 s;
     RFC 9293: 2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
+    An end is taken to close when it sends its FIN; behind data that could not be sent yet it had closed before.
     """
     ends = end_events(capture).reset_index(level="end").reset_index()
     ends["over"] = np.fmin(ends["reset"], _next_connection(ends))

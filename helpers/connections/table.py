@@ -1,4 +1,8 @@
-"""TCP connections: `connections(capture)` gives one row per connection."""
+"""TCP connections: `connections(capture)` gives one row per connection.
+
+An end is taken to close when it sends its FIN. Where it had closed over data that could not be sent yet, and the other
+end's FIN came before them, it was first too and is in TIME_WAIT too: no packet tells that.
+"""
 
 import numpy as np
 import pandas as pd
