@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 
 AHEAD = 1       # so many parts more than there are threads wait for one, or for their turn
 
@@ -32,10 +33,15 @@ def in_threads(work: Callable, parts: Iterable, threads: int) -> Iterator:
     if threads == 1:
         yield from map(work, parts)
         return
+    parts = iter(parts)
+    first = list(islice(parts, 2))
+    if len(first) < 2:                      # most captures are a single part, and threads take time to start
+        yield from map(work, first)
+        return
     waiting: deque = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for part in parts:
+            for part in chain(first, parts):
                 waiting.append(pool.submit(work, part))
                 if len(waiting) > threads + AHEAD:
                     yield waiting.popleft().result()

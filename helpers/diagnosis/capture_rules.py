@@ -258,7 +258,7 @@ def slow_reader(case: Case) -> Iterator[Finding]:
     rows = flow[flow["has_ack"] & flow["valid"] & (flow["flags"] & SYN == 0) & ~flow["fin_before"]
                 & flow["stream"].isin(case.facts.index)]
     rows = rows[rows["stream"].isin(rows.loc[rows["window"] == 0, "stream"])].set_index("stream")
-    for end in ("client", "server"):
+    for end in ("client", "server") if len(rows) else ():
         own = rows[rows["end"] == end]
         closed = (own["window"] == 0).to_numpy()
         begins = closed & ~np.r_[False, closed[:-1] & (own.index[1:] == own.index[:-1])]
@@ -289,6 +289,8 @@ REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, fin_unanswered, keepali
 
 def _pairs(case, least):
     """(client address, server, facts of their connections, with `last_request`) of pairs with `least` connections."""
+    if len(case.facts) < least:
+        return
     finished = case.tables.exchanges.groupby("stream")["finished"].max().reindex(case.facts.index)
     facts = case.facts.assign(last_request=case.facts["asked_last"],
                               free_since=finished.fillna(case.facts["established"]),

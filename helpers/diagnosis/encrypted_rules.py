@@ -16,6 +16,8 @@ def goaway_race(case: Case) -> Iterator[Finding]:
     """
     signs = signals(case.tables.capture)
     signs = signs[(signs["signal"] == "GOAWAY") & (signs["host"] == "server")].drop_duplicates("stream", keep="last")
+    if signs.empty:
+        return
     behind = signs.set_index("stream")["detail"].str.extract(r"(\d+) requests behind")[0].dropna().astype(int)
     lost = [row for stream, number in behind.items() for row in _behind(case, stream, number)]
     rows = case.tables.exchanges.loc[lost].join(case.facts["server"], on="stream")
@@ -48,6 +50,8 @@ def one_dead_connection(case: Case) -> Iterator[Finding]:
     """
     silent = case.silent()
     silent = silent[silent["protocol"].isin(["h2", "h2c"]) & (silent["repeating"] == "client")]
+    if silent.empty:
+        return
     table = case.tables.exchanges.join(silent[["server", "silent_since"]], on="stream", how="inner")
     lost = table[table["answered"].isna() & (table["requested"] >= table["silent_since"])]
     for server, group in lost.groupby("server"):
@@ -69,6 +73,8 @@ def tls_answer_cut(case: Case) -> Iterator[Finding]:
     9.8); then this rule is silent, and so it is where not all that the server sent was captured.
     """
     signs, facts = signals(case.tables.capture), case.facts
+    if not facts["tls"].any():
+        return
     said = signs.loc[(signs["signal"] == "close_notify") & (signs["host"] == "server"), "stream"]
     last = case.tables.exchanges.drop_duplicates("stream", keep="last").set_index("stream")
     open_ended = last.index[(last["framing"] == "until-close") & last["status"].notna()]

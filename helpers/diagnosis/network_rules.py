@@ -18,7 +18,10 @@ def ports_running_out(case: Case) -> Iterator[Finding]:
     A client with ports to spare seldom meets a port that it has just closed (RFC 6056). Attempts that fail for want of
     a port send nothing, and are in no capture (connect(2): EADDRNOTAVAIL).
     """
-    facts, limits = _taken_again(case.facts.sort_values("opened", kind="stable")), case.limits
+    limits = case.limits
+    if len(case.facts) < limits.many:
+        return
+    facts = _taken_again(case.facts.sort_values("opened", kind="stable"))
     facts["soon"] = (facts["pause"] <= TIME_WAIT + limits.port_back).fillna(False)
     pair = ["address", "server"]
     facts = of_groups(of_groups(facts, pair, "nunique", "client", limits.many), pair, "sum", "soon", limits.ports_again)

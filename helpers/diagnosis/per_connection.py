@@ -106,6 +106,8 @@ def _in_vain(capture, flow, streams):
 def _alert_after_fin(capture, flow, facts):
     """Whether the first data that the client sent after the server's FIN are a TLS alert, as far as they were kept."""
     tls = facts[facts["tls"] & facts["server_fin"].notna()]
+    if tls.empty:
+        return False
     rows = flow[(flow["end"] == "client") & (flow["length"] > 0) & flow["stream"].isin(tls.index)]
     late = rows[rows["time"] > facts["server_fin"].reindex(rows["stream"]).to_numpy()].reset_index()
     first = late.drop_duplicates("stream").set_index("stream")["frame"]
@@ -179,6 +181,9 @@ def _repeated(flow, sent, answers, streams):
     """
     again = flow.loc[sent & flow["valid"], ["stream", "end", "seq"]]
     again = flow["stream"].isin(again.loc[again.duplicated(), "stream"])     # few connections repeat anything
+    if not again.any():
+        return pd.DataFrame({"repeating": pd.Series(pd.NA, streams, "str"), "repeated": 0.0} | dict.fromkeys(
+            ("silent_since", "repeated_for", "heard"), np.nan), streams)
     flow, sent, answers = flow[again], sent[again], answers[again]
     parts, acknowledged = [], _acknowledged(flow)
     for end in ("client", "server"):
