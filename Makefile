@@ -41,9 +41,10 @@ fuzz: .venv/ready
 	$(BIN)/pip install --quiet --no-compile --requirement requirements.txt
 	touch $@
 
-.venv/test-ready: .venv/ready
-	$(BIN)/pip install --quiet --no-compile --editable '.[test,cluster]'
-	touch $@
+.venv/test-ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.txt --editable '.[test,cluster]'
+	touch .venv/ready $@
 
 # make book REPOSITORY=https://github.com/owner/name HUB=https://hub.example.org: with buttons that lead there
 export REPOSITORY HUB

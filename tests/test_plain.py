@@ -37,9 +37,10 @@ def both(path):
     """Both readings of a capture: connections of `plain`, and by stream its verdict beside the row of `connections`."""
     segments, end = plain.read(path)
     found, capture = plain.follow(segments), read_capture(path)
-    rows = connections(capture)[["ending", "closer", "time_wait", "keepalive_probes"]]
+    table = connections(capture)
+    rows = table[["ending", "closer", "time_wait", "keepalive_probes"]]
     rows["ending"] = rows["ending"].replace("unanswered", "open")       # which the plain version does not tell apart
-    without_syn = (connections(capture)["roles"] != "syn").fillna(True)   # nor does it look for another sign of the ends
+    without_syn = (table["roles"] != "syn").fillna(True)   # nor does it look for another sign of the ends
     for name in ("closer", "time_wait"):
         rows[name] = rows[name].mask(without_syn & rows[name].isin(("client", "server")))
     fast = [{name: missing(value) for name, value in row.items()} for row in rows.to_dict("records")]
@@ -54,9 +55,8 @@ def lasting(stays, streams):
     return sorted(stay for stay in plainly if stay[0] in streams and stay[5] != stay[6])
 
 
-def agree(path):
+def agree(found, plainly, fast, capture):
     """How many connections, and of those complete; an AssertionError where the two readings contradict each other."""
-    found, plainly, fast, capture = both(path)
     assert len(plainly) == len(fast)
     complete = {one.stream for one in found if one.complete()}
     for stream, (said, told) in enumerate(zip(plainly, fast)):
@@ -71,15 +71,15 @@ def agree(path):
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_on_every_recording(path, measured):
     segments, end = plain.read(path)
-    capture = read_capture(path)
+    found, _, _, capture = readings = both(path)
     table = capture.segments
     assert end == capture.end
     assert [one.frame for one in segments] == table.index.tolist()
     for name in ("time", "seq", "ack", "length"):
         assert [getattr(one, name) for one in segments] == table[name].tolist()
-    stream = {one.frame: found.stream for found in plain.follow(segments) for one in found.steps}
+    stream = {one.frame: each.stream for each in found for one in each.steps}
     assert [stream[number] for number in table.index] == table["stream"].tolist()
-    number, complete = agree(path)
+    number, complete = agree(*readings)
     assert complete == number or path.parent.name in INCOMPLETE
     measured(f"plain.py on {path.parent.name}: {complete} of {number} connections complete, all equal")
 
@@ -123,11 +123,11 @@ def write(path, *wires):
 @given(PLANS)
 def test_on_any_conversation(tmp_path, plan):
     wire = converse(plan)
-    path = write(tmp_path / "talk.pcap", wire)
-    number, complete = agree(path)
+    _, plainly, *_ = readings = both(write(tmp_path / "talk.pcap", wire))
+    number, complete = agree(*readings)
     assert number == complete == 1
     truth = {name for name, host in zip(("client", "server"), wire.hosts.values()) if host.closes_first}
-    said = both(path)[1][0]["closer"]
+    said = plainly[0]["closer"]
     assert truth == {"both": {"client", "server"}, None: set()}.get(said, {said})
 
 
@@ -136,7 +136,7 @@ def test_on_any_conversation(tmp_path, plan):
 def test_on_ports_that_are_used_again(tmp_path, first, second, gap):
     wire = converse(first)
     second.isn = {name: (number + 10**6) % 2**32 for name, number in first.isn.items()}
-    number, _ = agree(write(tmp_path / "twice.pcap", wire, converse(second, max(wire.seen)[0] + gap)))
+    number, _ = agree(*both(write(tmp_path / "twice.pcap", wire, converse(second, max(wire.seen)[0] + gap))))
     assert number == 2
 
 
@@ -146,7 +146,7 @@ def test_on_captures_with_holes(tmp_path, plan, unseen):
     plan.unseen = unseen
     wire = converse(plan)
     if wire.seen:
-        agree(write(tmp_path / "holes.pcap", wire))
+        agree(*both(write(tmp_path / "holes.pcap", wire)))
 
 
 # Containers and links that the recordings don't have
@@ -177,14 +177,14 @@ def test_files_and_links(tmp_path, container, order, link):
     table = read_capture(path).segments
     assert [one.seq for one in segments] == table["seq"].tolist() == [1000, 5000, 1001, 1001]
     assert {one.src for one in segments} == {"10.0.0.1:50000", "10.0.0.2:80"}
-    assert agree(path) == (1, 1)
+    assert agree(*both(path)) == (1, 1)
 
 
 def test_ipv6(tmp_path):
     path = tmp_path / "six.pcap"
     path.write_bytes(pcap([over_ipv6(packet) for packet in TALK]))
     assert {one.src for one in plain.read(path)[0]} == {"[::a00:1]:50000", "[::a00:2]:80"}
-    assert agree(path) == (1, 1)
+    assert agree(*both(path)) == (1, 1)
 
 
 def test_a_file_cut_short_gives_its_whole_frames(tmp_path):
