@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import require
-from test_against_tshark import BETWEEN, requests, tshark
+from test_against_tshark import BETWEEN, OVER_TLS, assert_recording, requests, tshark
 
 from helpers.captures import merge_captures, read_capture, read_pieces
 from helpers.connections import connections, handshakes
@@ -23,9 +23,8 @@ from helpers.report import Incident, facts, main, page, summary
 SMALL = Path(__file__).parent / "recorded" / "curl-over-tls"
 TLS = ("tls.handshake.type", "tls.handshake.extensions_server_name", "tls.handshake.ciphersuite",
        "tls.handshake.extensions.supported_version", "tls.alert_message.desc")
-OVER_H2 = ("client-httpx-h2", "client-node-http2", "client-go-h2")
 FOLDERS = [SMALL, *(folder for folder in sorted(data_folder().iterdir())
-                    if folder.name.startswith(("https-", "h2-", "resumption", *OVER_H2)) and (folder / "capture.pcapng").exists())]
+                    if folder.name.startswith(OVER_TLS) and (folder / "capture.pcapng").exists())]
 recorded = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
@@ -92,6 +91,12 @@ def test_https_is_read_as_tshark_reads_it(folder, measured):
     theirs = [row for row in requests(told_by_tshark(folder)) if not other_cipher.get(row[0], False)]
     assert [tuple(row) for row in ours.astype(object).to_numpy()] == theirs
     measured(f"tshark   {folder.name:24} {len(theirs)} exchanges of HTTP/1.1 over TLS equal")
+
+
+@recorded
+def test_the_segments_below_too(folder, measured):
+    require("tshark")
+    measured(f"tshark   {folder.name:24} {assert_recording(capture_in(folder), told_by_tshark(folder))}")
 
 
 @recorded
