@@ -55,8 +55,7 @@ CHANGED = "before => document.querySelector('.jp-NotebookPanel img.widget-image'
 END = """async () => {
     const panel = window.jupyterapp.shell.currentWidget;
     await panel.sessionContext.shutdown();
-    await panel.context.revert();
-    panel.close();
+    panel.dispose();        // close() would ask whether to save
 }"""
 
 
