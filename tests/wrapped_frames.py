@@ -112,6 +112,8 @@ TUNNELS = [                     # (outer packet, bytes between, inner packet)
     (*gre(b"\x20\0", TYPE_MPLS + b"\0\0\0\7" + BOTTOM), IP4),
     (*gre(b"\x30\x81\x88\x0b\0\x31\0\1", bytes(8) + HDLC_PPP + PPP_4), IP4),      # PPTP
     (*gre(b"\0\0\x65\x58", MACS + b"\x81\0\0\5" + TYPE_4), IP4),
+    (*gre(b"\0\0\x88\x3e"), IP4),                                    # WCCP 1
+    (*gre(b"\0\0\x88\x3e\0\1\2\3"), IP4),                            # WCCP 2: a redirect header
     (IP(proto=51), b"\4\4" + bytes(22), IP4),
     (*udp(b"\x08" + bytes(7) + MACS + TYPE_4, 5000, 4789), IP4),
     (*udp(b"\2\0\x65\x58" + bytes(4 + 8) + MACS + TYPE_6, dport=6081, ip=IPv6), IP6),

@@ -50,6 +50,7 @@ HEADERS = {         # what may stand before IP: its header, what it is called, h
     Type.MPLS: (headers.MPLS, "MPLS label", tunnels.pass_mpls),
     Type.MPLS_UPSTREAM: (headers.MPLS, "MPLS label", tunnels.pass_mpls),
     Type.GRE: (headers.GRE, "GRE header", tunnels.pass_gre),
+    Type.WCCP: (headers.VERSION, "WCCP header", tunnels.pass_wccp),
     Type.VXLAN: (headers.VXLAN, "VXLAN header", links.pass_before(Type.ETHERNET)),
     Type.GENEVE: (headers.GENEVE, "Geneve header", tunnels.pass_geneve),
     Type.GTP: (headers.GTP, "GTP header", tunnels.pass_gtp),

@@ -30,6 +30,7 @@ class Type(IntEnum):
     VLAN = 0x8100           # IEEE 802.1Q
     ETHERNET = 0x6558       # transparent Ethernet bridging, RFC 1701
     IPV6 = 0x86DD
+    WCCP = 0x883E           # what a router redirects to a cache, in GRE
     PPP = 0x880B
     MPLS = 0x8847
     MPLS_UPSTREAM = 0x8848  # RFC 5332

@@ -25,6 +25,12 @@ def pass_gre(batch: Batch, rows: np.ndarray, header: np.ndarray) -> None:
     batch.next_type[rows] = np.where(kind > LARGEST_802_3_LENGTH, kind, Type.NOT_IP)
 
 
+def pass_wccp(batch: Batch, rows: np.ndarray, header: np.ndarray) -> None:
+    """WCCP: version 2 has a header of 4 bytes, version 1 none (draft-wilson-wrec-wccp-v2); the packet is of IPv4."""
+    batch.at[rows] += np.where(header["version_ihl"] >> 4 == 4, 0, 4)
+    batch.next_type[rows] = Type.IPV4
+
+
 def pass_erspan(batch: Batch, rows: np.ndarray, header: np.ndarray) -> None:
     """ERSPAN II and III; in III the last bit says that eight bytes more follow (draft-foschiano-erspan)."""
     third = header["version_vlan"] >> 12 == 2
