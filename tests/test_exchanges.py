@@ -13,6 +13,7 @@ from toys import HANDSHAKE, segment, toy
 
 from helpers.captures import read_capture
 from helpers.exchanges import COLUMNS, exchanges
+from helpers.protocols import http1
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FIVE = OK + b"Content-Length: 5\r\n\r\nhello"
@@ -266,6 +267,30 @@ def test_answers_that_acknowledge_one_request_only(rows):
     segments = talk(("C", get(b"/1")), ("C", get(b"/2")), ("S", HINTS), ("S", FIVE), ("S", MISSING))
     segments[3] = (*segments[3][:4], 1 + len(get(b"/1")), segments[3][5])
     assert rows(segments=segments[:2] + segments[3:]) == [("/1", 200), ("/2", 404)]
+
+
+def test_an_answer_behind_an_interim_one_that_was_not_captured(rows):
+    """It acknowledges its request and no more: there was none whose answer is missing."""
+    segments = talk(("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("S", ACCEPTED))
+    assert rows(segments=segments[:3] + segments[4:]) == [("/1", 200), ("/2", 202)]
+
+
+@pytest.mark.parametrize("size, status", [(http1.SHORTEST_REQUEST - 1, 202), (http1.SHORTEST_REQUEST, None)])
+def test_room_for_a_request_that_was_not_captured(rows, size, status):
+    """The answer acknowledges `size` bytes more than the request: is it the answer to one that was not captured?"""
+    segments = talk(("C", get(b"/1")), ("C", bytes(size)), ("S", FIVE), ("S", ACCEPTED))
+    assert rows(segments=[segments[0], segments[3]]) == [("/1", status)]
+
+
+@pytest.mark.parametrize("unseen, status", [([("S", HINTS)], 202), ([("S", FIVE), ("C", get(b"/lost"))], None)],
+                         ids=["an interim answer", "an answer and a request"])
+def test_an_answer_that_was_sent_again_acknowledges_a_later_request(rows, unseen, status):
+    """There is room for one before that only where the client's bytes are missing too."""
+    turns = [("C", get(b"/1")), *unseen, ("S", ACCEPTED), ("C", get(b"/2")), ("S", FIVE), ("C", get(b"/3")), ("S", MISSING)]
+    first, *_, answer, second, answered, third, last = talk(*turns)
+    again = (answer[0], second[1] + 0.5, *answer[2:4], answered[4], answer[5])
+    assert rows(segments=[first, second, again, answered, third, last]) == [("/1", status), ("/2", 200), ("/3", 404)]
+
 
 
 def test_response_before_any_request(rows):

@@ -74,7 +74,9 @@ LINKS = [                       # (link type, frame)
     (204, b"\1" + PPP_6 + IP6),
     (239, b"\2\0\0\5\x31\0\x09\0" + IP4),
     (239, b"\x0a\0\0\5\x08\0\1\0\x86\xdd\1\0\x06\0\x0a\0a\0\0\0\x45\0\x09\0" + IP6 + b"pad"),
+    (239, b"\2\0\0\5\x0c\0\1\0\x08\0\x09\0\0\0\0\0\x31\0\x09\0" + IP4),    # what a field holds is no field
     (6, b"\x10\x40" + MACS + SNAP + TYPE_4 + IP4),
+    (6, b"\x10\x41" + bytes(6) + b"\1" + bytes(5) + SNAP + TYPE_4 + IP4),      # a source whose other bits say no route
     (242, bytes(40) + TYPE_4 + b"\0\0" + IP4),
     (192, b"\0\0\x0c\0\1\0\0\0" + bytes(4) + MACS + TYPE_6 + IP6),
     (192, b"\0\0\x08\0\x69\0\0\0\x08\1" + bytes(22) + SNAP + TYPE_4 + IP4),
@@ -119,6 +121,8 @@ TUNNELS = [                     # (outer packet, bytes between, inner packet)
     (*udp(b"\2\0\x65\x58" + bytes(4 + 8) + MACS + TYPE_6, dport=6081, ip=IPv6), IP6),
     (*udp(b"\x30\xff\0\x2d" + bytes(4), 5000, 2152), IP4),
     (*udp(b"\x32\xff\0\x45" + bytes(8), 2152, 5000), IP6),
+    (*udp(b"\x31\xff\0\x31" + bytes(7) + b"\x85", 5000, 2152), IP4),    # without the flag it names no extension
+    gtp_extended(b"\x85\1\x10\0\1\1\0\0\0", IP4),
     gtp_extended(b"\0", IP4),
     gtp_extended(b"\x85\1\x10\0\0", IP4),
     gtp_extended(b"\xc0\1\1\2\x85\2\x10\0\0\0\0\0\0", IP6),

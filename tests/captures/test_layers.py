@@ -80,6 +80,10 @@ NOT_DECODED = [                 # (link type, frame, reason)
     (0, b"\1\0\0\1" + IP4, "not IP"),
     (101, bytes(IP() / UDP(dport=1701) / Raw(b"\xc8\2" + bytes(10))), "not IP"),            # control
     (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\0" + bytes(5))), "cut inside the Teredo header"),
+    (101, bytes(IP() / UDP(dport=3544) / Raw(b"\0\2" + bytes(9) + IP6)), "not IP"),
+    (101, bytes(IP() / UDP(dport=4790) / Raw(b"\x0c\0\0\4" + bytes(4) + IP4)), "not IP"),     # NSH
+    (192, b"\0\0\x08\0\x93\0\0\0" + IP4, "not IP"),
+    (104, b"\x0f\0\x05\xdc" + IP4, "not IP"),         # 1,500 is no EtherType
     (101, bytes(IP() / UDP(dport=2152) / Raw(b"\x34\xff\0\x35" + bytes(7) + b"\x85\0" + IP4)), "not IP"),
     (1, MACS + TYPE_6 + IP4, "malformed IP header"),
     (101, b"\x44" + IP4[1:], "malformed IP header"),
