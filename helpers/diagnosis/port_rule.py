@@ -15,17 +15,18 @@ def range_nearly_taken(case: Case) -> Iterator[Finding]:
     A port is taken from the SYN to the end of TIME_WAIT. Source: `__inet_hash_connect` of Linux, notebook 09.
     """
     (low, high), stays = case.limits.port_range, case.tables.states
+    enough = case.limits.ports * (high - low + 1)
     stays = stays[(stays["host"] == "client").fillna(False) & stays["stream"].isin(case.facts.index)]
-    if not len(stays):
+    if not len(stays) or stays["local"].nunique() < enough:
         return
     parts = stays["local"].str.rpartition(":")
     stays = stays.assign(client=parts[0])[pd.to_numeric(parts[2]).between(low, high)]
-    stays = of_groups(stays, ["client", "peer"], "nunique", "local", case.limits.ports * (high - low + 1))
+    stays = of_groups(stays, ["client", "peer"], "nunique", "local", enough)
     for (client, server), group in stays.groupby(["client", "peer"]):
         taken = count(group.assign(state="any"), "any")
         waiting = count(group, "TIME_WAIT").to_numpy().max(initial=0)
         most = int(taken.max())
-        if most >= case.limits.ports * (high - low + 1):
+        if most >= enough:
             yield Finding(
                 "port-range-nearly-taken", f"{client} → {server}", most, f"most at {taken.idxmax():.3f} s",
                 streams(group.set_index("stream")),
