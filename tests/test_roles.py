@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
 from helpers.captures import SYN
 from helpers.connections import connections
+from helpers.connections.repeats import repeated
 from helpers.experiments import load, names
 
 GET = EXCHANGE[0][5]
@@ -121,6 +124,22 @@ def test_retransmissions(table, sent, number):
     rows = [("C", 0.3 + 0.1 * place, "PA", seq, 1, data) for place, (seq, data) in enumerate(sent)]
     found = table(*HANDSHAKE, ("S", 0.25, "A", 1, 1), *rows)
     assert told(found, "retransmissions", "client_retransmissions", "server_retransmissions") == [number, number, 0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 8)), max_size=14))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_retransmissions_are_numbers_that_were_sent_before(sent):
+    """Counted one by one, behind a SYN."""
+    segments, seen, number = [(0, 1), *((begin, begin + size) for begin, size in sent)], set(), 0
+    for begin, end in segments:
+        number += not seen.isdisjoint(range(begin, end))
+        seen |= set(range(begin, end))
+    assert repeated(segments) == number
+
+
+def test_many_gaps_take_no_longer():
+    """100,000 bytes, every other one first and then those between: looking at every gap for each would take an hour."""
+    assert repeated([*((at, at + 1) for place in (0, 1) for at in range(place, 100_000, 2))]) == 0
 
 
 def test_syn_and_fin_count(table):

@@ -3,6 +3,9 @@
 Arrays have an entry for each direction, as in `helpers.connections.ends`.
 """
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
 import numpy as np
 
 from helpers.captures import ACK, SYN, in_groups
@@ -27,22 +30,26 @@ def retransmissions(flow: Flow, is_probe: np.ndarray) -> np.ndarray:
     falls[direction[1:][(seq[1:] < end[:-1]) & (direction[1:] == direction[:-1])]] = True
     for one in np.flatnonzero(falls):
         place = slice(*np.searchsorted(direction, (one, one + 1)))
-        counts[one] = _repeats(zip(seq[place].tolist(), end[place].tolist()))
+        counts[one] = repeated(zip(seq[place].tolist(), end[place].tolist()))
     return counts
 
 
-def _repeats(segments: zip) -> int:
+def repeated(segments: Iterable[tuple[int, int]]) -> int:
     """How many of `segments` (first number, number behind the last one) hold a number that an earlier one holds."""
-    number, top, gaps = 0, None, []
+    number, top = 0, None
+    firsts, lasts = [], []      # of the gaps, in order: the first number of each, and the one behind its last
     for begin, end in segments:
         if top is None or begin >= top:
-            gaps += [(top, begin)] if top is not None and begin > top else []
+            if top is not None and begin > top:
+                firsts.append(top), lasts.append(begin)
             top = end
             continue
-        missing = sum(max(0, min(end, last) - max(begin, first)) for first, last in gaps) + max(0, end - top)
+        touched = slice(bisect_right(lasts, begin), bisect_left(firsts, end))
+        gaps = list(zip(firsts[touched], lasts[touched]))
+        missing = sum(min(end, last) - max(begin, first) for first, last in gaps) + max(0, end - top)
         number += missing < end - begin
-        gaps = [part for first, last in gaps for part in ((first, min(last, begin)), (max(first, end), last))
-                if part[0] < part[1]]
+        left = [part for first, last in gaps for part in ((first, begin), (end, last)) if part[0] < part[1]]
+        firsts[touched], lasts[touched] = [first for first, _ in left], [last for _, last in left]
         top = max(top, end)
     return number
 
