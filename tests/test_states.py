@@ -5,10 +5,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import ACK, FIN, SYN, frame, pcap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import EXCHANGE, HANDSHAKE, SERVER_CLOSES, segment, toy
 
+from helpers.captures import read_capture
 from helpers.connections import HOSTS, connections
 from helpers.experiments import load
 from helpers.states import STATES, count, lasting, netstat, states
@@ -51,6 +53,23 @@ def test_every_column(table):
     assert found.columns.tolist() == ["stream", "host", "local", "peer", "state", "since", "until"]
     assert found.iloc[-1].to_dict() == {"stream": 0, "host": "server", "local": "10.0.0.2:80", "peer": "10.0.0.1:50000",
                                         "state": "TIME_WAIT", "since": 1.5, "until": 61.5}
+
+
+def test_missing_times_are_of_the_nullable_kind(table):
+    kinds = table(*WHOLE).dtypes.astype(str).to_dict()
+    assert (kinds["since"], kinds["until"], kinds["state"]) == ("Float64", "Float64", "str")
+    assert str(lasting(table(*WHOLE), "TIME_WAIT", 9.0)["lasted"].dtype) == "Float64"
+
+
+def test_stays_are_in_order_of_time_though_the_clock_went_back(tmp_path):
+    """What `toy` sorts by time stands in the file as it is here."""
+    path = tmp_path / "back.pcap"
+    frames = [frame("S", FIN | ACK, 0), frame("S", FIN | ACK, 1), frame("C", FIN | ACK, 0, 2), frame("S", FIN | ACK, 2, 1),
+              frame("S", SYN | ACK, 3, 1), frame("S", FIN | ACK, 4, 1)]
+    path.write_bytes(pcap(frames, times=[second * 10**6 for second in (2, 1, 70, 69, 3, 0)]))
+    found = states(read_capture(path))
+    assert found["state"].tolist() == ["FIN_WAIT_1", "FIN_WAIT_2", "LAST_ACK", "ESTABLISHED"]
+    assert found["since"].tolist() == [68, 68, -2, 1]
 
 
 def test_server_closes(table):
@@ -267,6 +286,8 @@ def test_netstat(table):
     assert netstat(found, at=30, host="client").empty and netstat(found, at=61.5).empty and netstat(found, at=-1).empty
     assert netstat(found, at=1.5)["state"].tolist() == ["LAST_ACK", "TIME_WAIT"]
     assert netstat(table(*OPEN), at=1e6)["state"].tolist() == ["ESTABLISHED"] * 2
+    before = table(*EXCHANGE, *SERVER_CLOSES)                   # what was there before the capture
+    assert netstat(before, at=0)["state"].tolist() == ["ESTABLISHED"] * 2 and count(before, "ESTABLISHED", at=0) == 2
 
 
 def test_count(table):
