@@ -21,6 +21,8 @@ pictures: .venv/ready
 student: .venv/ready
 	$(BIN)/python .book/student.py build/student
 
+# Dozens of processes import the same modules: let the first one keep what it compiled
+unexport PYTHONDONTWRITEBYTECODE
 # One more than two cores can serve: some tests wait for a TIME_WAIT to end
 WORKERS = 3
 test: .venv/test-ready
@@ -38,12 +40,12 @@ fuzz: .venv/ready
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --requirement requirements.txt
+	$(BIN)/pip install --quiet --requirement requirements.txt
 	touch $@
 
 .venv/test-ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --requirement requirements.txt --editable '.[test,cluster]'
+	$(BIN)/pip install --quiet --requirement requirements.txt --editable '.[test,cluster]'
 	touch .venv/ready $@
 
 # make book REPOSITORY=https://github.com/owner/name HUB=https://hub.example.org: with buttons that lead there
