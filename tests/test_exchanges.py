@@ -292,7 +292,6 @@ def test_an_answer_that_was_sent_again_acknowledges_a_later_request(rows, unseen
     assert rows(segments=[first, second, again, answered, third, last]) == [("/1", status), ("/2", 200), ("/3", 404)]
 
 
-
 def test_response_before_any_request(rows):
     """A server that is tired of waiting says 408 unasked."""
     late = [("S", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"), ("C", get()), ("S", FIVE)]
