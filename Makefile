@@ -45,7 +45,7 @@ fuzz: .venv/ready
 
 .venv/test-ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt --editable '.[test,cluster]'
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.txt --editable '.[test,cluster]'
 	touch .venv/ready $@
 
 # make book REPOSITORY=https://github.com/owner/name HUB=https://hub.example.org: with buttons that lead there
