@@ -12,12 +12,12 @@ from helpers.connections.ends import FIN_TIMEOUT, TIMER_SLACK, end_events, forgo
 from helpers.connections.roles import evidence_names, roles
 from helpers.flow import HOSTS, protocols
 
-ENDINGS, NOT_CLOSED = ("fin", "refused", "reset", "unanswered", "open"), ("unanswered", "open")
-NEED_ROLES = ("client", "server", "client_retransmissions", "server_retransmissions")
-NEED_SYN = ("opened", "established", "client_bytes", "server_bytes")
-COUNTS = ("client_bytes", "server_bytes", "retransmissions", "client_retransmissions", "server_retransmissions",
-          "keepalive_probes")
-IN_PIECES = ("retransmissions", "client_retransmissions", "server_retransmissions", "longest_silence")
+ENDINGS = ("fin", "refused", "reset", "unanswered", "open")
+RESET, NOT_CLOSED = (1, 2), (3, 4)      # places of these names
+WHO = (*HOSTS, "both", "none")
+EVENTS = ("syn", "syn_acked", "opens", "fin", "fin_acked", "peer_fin", "active", "unsure", "doubtful",
+          "unanswered", "reset", "resets", "reset_before_acked", "reset_before_fin", "last", "last_heard", "bytes",
+          "repeats", "silence")
 
 
 def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
@@ -43,87 +43,88 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     Source: RFC 9293 sections 3.5 and 3.6. An active closer sent its FIN before it had got the other end's: what it sent
     from then on doesn't acknowledge that FIN at first.
     """
-    ends, spoken, in_pieces = end_events(capture), protocols(capture), "weight" in capture.headers
-    first, evidence = roles(ends, spoken, not in_pieces)
-    client, server = (ends.iloc[2 * np.arange(len(first)) + end].droplevel("end") for end in (
-        np.maximum(first, 0), 1 - np.maximum(first, 0)))
-    table = pd.concat([_columns(capture, client, server, fin_timeout), spoken[["protocol", "server_name"]]], axis=1)
-    table.insert(2, "roles", evidence_names(evidence))
-    return _where_roles_are_known(table, pd.Series(first >= 0, table.index), client["host"].notna(), in_pieces)
-
-
-def _columns(capture: Capture, client: pd.DataFrame, server: pd.DataFrame, fin_timeout: float) -> pd.DataFrame:
-    """The columns of `connections` but the protocol, from the events of each `client` and each `server`."""
-    (closed, ending), unsure = _ending(client, server), client["unsure"] | server["unsure"]
-    reset_by = pd.Series(_who(client["resets"], server["resets"], None), client.index)
+    ends, spoken, whole = end_events(capture), protocols(capture), "weight" not in capture.headers
+    first, evidence = roles(ends, spoken, whole)
+    rows, known, syn = 2 * np.arange(len(first)), first >= 0, evidence == 0
+    events = {name: ends[name].to_numpy() for name in EVENTS} | {
+        "forgotten": forgotten_at(ends, fin_timeout).to_numpy()}
+    client, server = ({name: column[rows + end] for name, column in events.items()}
+                      for end in (np.maximum(first, 0), 1 - np.maximum(first, 0)))
+    closed, ending = _ending(client, server)
+    repeats = client["repeats"] + server["repeats"]
     return pd.DataFrame({
-        "client": client["local"], "server": server["local"],
-        "opened": client["syn"], "established": server["syn_acked"], "closed": closed,
-        "client_bytes": client["bytes"], "server_bytes": server["bytes"],
-        "retransmissions": client["repeats"] + server["repeats"], "client_retransmissions": client["repeats"],
-        "server_retransmissions": server["repeats"], "longest_silence": client["silence"],
-        "keepalive_probes": _count_probes(capture, len(client)),
-        "ending": ending.mask(ending.isin(NOT_CLOSED) & bool(capture.dropped)),
-        "closer": pd.Series(_who(client["active"], server["active"], None), client.index).mask(unsure),
-        "reset_by": reset_by.where(ending.isin(("reset", "refused"))),
-        "time_wait": _time_wait(client, server, ending, capture, fin_timeout)})
+        **{name: ends["local"].array.take(np.where(known, rows + end, -1), allow_fill=True)
+           for name, end in (("client", first), ("server", 1 - first))},
+        "roles": evidence_names(evidence),
+        "opened": _times(client["syn"], syn), "established": _times(server["syn_acked"], syn), "closed": _times(closed),
+        "client_bytes": _counts(client["bytes"], syn), "server_bytes": _counts(server["bytes"], syn),
+        # What needs segments that were left out of a capture read in pieces is unknown there
+        "retransmissions": _counts(repeats, whole), "client_retransmissions": _counts(client["repeats"], whole & known),
+        "server_retransmissions": _counts(server["repeats"], whole & known),
+        "longest_silence": _times(client["silence"], whole),
+        "keepalive_probes": _counts(_count_probes(capture, len(first))),
+        "ending": names_at(np.where(np.isin(ending, NOT_CLOSED) & bool(capture.dropped), -1, ending), ENDINGS),
+        "closer": _names(_who(client["active"], server["active"]), ~(client["unsure"] | server["unsure"]), known),
+        "reset_by": _names(_who(client["resets"], server["resets"]), np.isin(ending, RESET), known),
+        "time_wait": _names(*_time_wait(client, server, ending, capture), known),
+        "protocol": spoken["protocol"].array, "server_name": spoken["server_name"].array}, spoken.index)
 
 
-def _where_roles_are_known(table: pd.DataFrame, known: pd.Series, syn: pd.Series, in_pieces: bool) -> pd.DataFrame:
-    """The table in nullable types, with `<NA>` for what can't be known of a connection.
+def _times(values: np.ndarray, known: np.ndarray | bool = True) -> pd.arrays.FloatingArray:
+    """A column of times, `<NA>` where they aren't `known`, and where there is none."""
+    values = np.where(known, values, np.nan)
+    return pd.arrays.FloatingArray(values, np.isnan(values))
 
-    That is: what is about client or server where the roles are not `known`; what needs the SYN where there is no
-    `syn`; and, of a capture read in pieces, what needs segments that were left out.
-    """
-    whole = pd.Series(not in_pieces, table.index)
-    for names, there in ((NEED_ROLES, known), (NEED_SYN, syn), (IN_PIECES, whole)):
-        for name in names:
-            table[name] = table[name].where(there)
-    for name in ("closer", "reset_by", "time_wait"):
-        table[name] = table[name].mask(~known & table[name].isin(HOSTS))
-    floats = table.select_dtypes("float64").columns.difference(COUNTS)
-    table[floats] = table[floats].astype("Float64")
-    return table.astype(dict.fromkeys(COUNTS, "Int64"))
+
+def _counts(values: np.ndarray, known: np.ndarray | bool = True) -> pd.arrays.IntegerArray:
+    """A column of counts, `<NA>` where they aren't `known`, and where there is none."""
+    unknown = np.logical_not(known) | np.isnan(values)
+    return pd.arrays.IntegerArray(np.where(unknown, 0, values).astype(np.int64), unknown)
+
+
+def _names(who: np.ndarray, sure: np.ndarray, known: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """The names at the places `who` of `WHO`; `<NA>` for -1, where not `sure`, and for one of two unknown roles."""
+    return names_at(np.where(sure & (known | (who > 1)), who, -1), WHO)
+
+
+def _who(client: np.ndarray, server: np.ndarray) -> np.ndarray:
+    """The place in `WHO` of the end, or of both, for which these masks are true; -1 where neither is."""
+    return client + 2 * server - 1
 
 
 def _count_probes(capture: Capture, streams: int) -> np.ndarray:
     """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
     headers = capture.headers
     probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
-    return np.bincount(capture.segments["stream"], probes, streams).astype(np.int64)
+    return np.bincount(capture.segments["stream"], probes, streams)
 
 
 # How it ended, and who is left with TIME_WAIT
 
-def _ending(client: pd.DataFrame, server: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def _ending(client: dict, server: dict) -> tuple[np.ndarray, np.ndarray]:
     """When each connection was closed, and its place among `ENDINGS`.
 
     `fin`: both FINs were captured, and no RST before their ACKs. `refused`: a RST was the only answer to the SYN.
     """
-    both_acked, reset = np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]
-    fin = client["fin"].notna() & server["fin"].notna() & ~(client["reset_before_acked"] | server["reset_before_acked"])
-    unanswered = client["unanswered"] | server["unanswered"]
-    refused = client["opens"] & client["syn_acked"].isna() & server["last"].isna() & server["resets"]
-    kind = np.select([fin, reset.notna() & refused, reset.notna(), unanswered], [0, 1, 2, 3], 4)
-    return both_acked.where(fin, reset), pd.Series(names_at(kind, ENDINGS), client.index)
+    there = {name: ~np.isnan(client[name]) for name in ("fin", "reset", "syn_acked")}
+    fin = there["fin"] & ~np.isnan(server["fin"]) & ~(client["reset_before_acked"] | server["reset_before_acked"])
+    refused = client["opens"] & ~there["syn_acked"] & np.isnan(server["last"]) & server["resets"]
+    ending = np.select([fin, there["reset"] & refused, there["reset"], client["unanswered"] | server["unanswered"]],
+                       range(4), 4)
+    return np.where(fin, np.maximum(client["fin_acked"], server["fin_acked"]), client["reset"]), ending
 
 
-def _time_wait(client: pd.DataFrame, server: pd.DataFrame, ending: pd.Series, capture: Capture,
-               fin_timeout: float) -> pd.api.extensions.ExtensionArray:
-    """Which end reached TIME_WAIT (RFC 9293 section 3.6): `client`, `server`, `both`, `none`, or `<NA>`.
+def _time_wait(client: dict, server: dict, ending: np.ndarray, capture: Capture) -> tuple[np.ndarray, np.ndarray]:
+    """The place in `WHO` of the end that reached TIME_WAIT (RFC 9293 section 3.6), and where that can be told.
 
     An active closer whose FIN was acknowledged and that got the peer's FIN, with no RST before (rule 3).
     """
-    waits, cannot_tell = [], client["doubtful"] | (ending.isin(NOT_CLOSED) & ~(client["active"] | server["active"]))
+    waits, cannot_tell = [], client["doubtful"] | (np.isin(ending, NOT_CLOSED) & ~(client["active"] | server["active"]))
     for end in (client, server):
-        reached = end["active"] & end["fin_acked"].notna() & end["peer_fin"].notna()
+        reached = end["active"] & ~np.isnan(end["fin_acked"]) & ~np.isnan(end["peer_fin"])
         waits.append(reached & ~(end["reset_before_acked"] | end["reset_before_fin"]))
-        forgotten = forgotten_at(end, fin_timeout) + TIMER_SLACK < capture.end
-        cannot_tell |= end["active"] & ~reached & (end["reset"].isna() & ~forgotten | bool(capture.dropped))
-        cannot_tell |= end["unsure"] | end["last"].isna() & (end["last_heard"] == -np.inf)
-    return pd.Series(_who(*waits, "none"), client.index).mask(cannot_tell).array
-
-
-def _who(client: pd.Series, server: pd.Series, neither: str | None) -> pd.api.extensions.ExtensionArray:
-    """`client`, `server` or `both` where these masks say so; elsewhere `neither`."""
-    return names_at(np.asarray(client) + 2 * np.asarray(server), (neither, *HOSTS, "both"))
+        forgotten = end["forgotten"] + TIMER_SLACK < capture.end
+        cannot_tell |= end["active"] & ~reached & (np.isnan(end["reset"]) & ~forgotten | bool(capture.dropped))
+        cannot_tell |= end["unsure"] | np.isnan(end["last"]) & (end["last_heard"] == -np.inf)
+    who = _who(*waits)
+    return np.where(who < 0, WHO.index("none"), who), ~cannot_tell
