@@ -16,6 +16,8 @@ from helpers.flow import directions
 TIME_WAIT = 60.0    # Linux: TCP_TIMEWAIT_LEN
 STATES = ("SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSING", "TIME_WAIT",
           "CLOSE_WAIT", "LAST_ACK")
+EVENTS = ("syn", "opens", "syn_acked", "peer_syn", "fin", "fin_next", "fin_acked", "peer_fin", "heard_fin", "active",
+          "doubtful", "reset", "last", "first_heard", "last_heard", "sender")
 
 
 class Stays(NamedTuple):
@@ -40,16 +42,17 @@ def states(capture: Capture, time_wait: float = TIME_WAIT, fin_timeout: float = 
     RFC 9293: 2 MSL = 240 s). `fin_timeout`: when an end in FIN_WAIT_2 is forgotten (Linux: `tcp_fin_timeout`, 60 s).
     An end is taken to close when it sends its FIN; behind data that could not be sent yet it had closed before.
     """
-    ends = end_events(capture).reset_index(level="end").reset_index()
+    table = end_events(capture)
+    ends = {name: table[name].to_numpy() for name in EVENTS} | {"known": table["host"].notna().to_numpy()}
     ends["over"] = np.fmin(ends["reset"], _next_connection(ends))
     stays = _put_together([*_opening(ends), *_active_close(ends, time_wait, fin_timeout), *_passive_close(ends)])
     _prolong_time_wait(capture, ends, stays, time_wait)
-    over = ends["over"].to_numpy()[stays.end]
+    over = ends["over"][stays.end]
     np.fmin(stays.until, over, out=stays.until)
     stays = stays.at(np.flatnonzero(~(stays.since >= over) & ~(stays.since > stays.until)))
     stays = stays.at(_by_time(stays))
-    return pd.DataFrame({"stream": ends["stream"].to_numpy()[stays.end], **{
-        name: ends[name].array.take(stays.end) for name in ("host", "local", "peer")},
+    return pd.DataFrame({"stream": stays.end // 2, **{
+        name: table[name].array.take(stays.end) for name in ("host", "local", "peer")},
         "state": pd.array(STATES, "str").take(stays.state),
         "since": pd.array(stays.since, "Float64"), "until": pd.array(stays.until, "Float64")})
 
@@ -106,36 +109,42 @@ def _bounds(stays: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 # The states: for each its name, which ends were in it (a mask), since when, and until when
 
-def _opening(ends: pd.DataFrame) -> tuple:
+def _opening(ends: dict) -> tuple:
     """SYN_SENT, SYN_RECEIVED and ESTABLISHED (RFC 9293 section 3.5)."""
-    known, both = ends["host"].notna(), np.maximum(ends["syn_acked"], ends["peer_syn"])
-    leaves = ends["fin"].where(ends["active"], ends["peer_fin"].fillna(ends["fin"]))
-    sent = ends["opens"] | (ends["syn"].isna() & ends["peer_syn"].notna() & (ends["end"] == "client"))
-    received = (ends["syn"].notna() | both.notna()) & (ends["peer_syn"] < both.fillna(np.inf))
-    not_seen = pd.Series(np.nan, ends.index)
-    return (("SYN_SENT", known & sent, ends["syn"], np.fmin(ends["peer_syn"], leaves)),
-            ("SYN_RECEIVED", known & received, ends["peer_syn"], np.fmin(both, leaves)),
-            ("ESTABLISHED", known & both.notna(), both, leaves),
-            ("ESTABLISHED", ~known & ~ends["doubtful"], not_seen, leaves))
+    known, syn, peer_syn = ends["known"], ends["syn"], ends["peer_syn"]
+    both = np.maximum(ends["syn_acked"], peer_syn)
+    leaves = np.where(ends["active"], ends["fin"], _or(ends["peer_fin"], ends["fin"]))
+    first = np.arange(len(syn)) % 2 == 0
+    sent = ends["opens"] | (np.isnan(syn) & ~np.isnan(peer_syn) & first)
+    received = ~(np.isnan(syn) & np.isnan(both)) & (peer_syn < _or(both, np.inf))
+    return (("SYN_SENT", known & sent, syn, np.fmin(peer_syn, leaves)),
+            ("SYN_RECEIVED", known & received, peer_syn, np.fmin(both, leaves)),
+            ("ESTABLISHED", known & ~np.isnan(both), both, leaves),
+            ("ESTABLISHED", ~known & ~ends["doubtful"], np.full(len(syn), np.nan), leaves))
 
 
-def _active_close(ends: pd.DataFrame, time_wait: float, fin_timeout: float) -> tuple:
+def _active_close(ends: dict, time_wait: float, fin_timeout: float) -> tuple:
     """FIN_WAIT_1, FIN_WAIT_2, CLOSING and TIME_WAIT: ends that closed first (RFC 9293 section 3.6, cases 1 and 3)."""
     active, acked = ends["active"] & ~ends["doubtful"], ends["fin_acked"]
     peer_fin = np.maximum(ends["peer_fin"], ends["fin"])
     begins = np.maximum(acked, peer_fin)
-    acked_first = active & (acked < peer_fin.fillna(np.inf))
     return (("FIN_WAIT_1", active, ends["fin"], np.fmin(acked, peer_fin)),
-            ("FIN_WAIT_2", acked_first, acked, peer_fin.fillna(forgotten_at(ends, fin_timeout))),
-            ("CLOSING", active & (peer_fin < acked.fillna(np.inf)), peer_fin, acked),
-            ("TIME_WAIT", active & begins.notna(), begins, begins + time_wait))
+            ("FIN_WAIT_2", active & (acked < _or(peer_fin, np.inf)), acked,
+             _or(peer_fin, forgotten_at(ends, fin_timeout))),
+            ("CLOSING", active & (peer_fin < _or(acked, np.inf)), peer_fin, acked),
+            ("TIME_WAIT", active & ~np.isnan(begins), begins, begins + time_wait))
 
 
-def _passive_close(ends: pd.DataFrame) -> tuple:
+def _passive_close(ends: dict) -> tuple:
     """CLOSE_WAIT and LAST_ACK: ends that closed second (RFC 9293 section 3.6, case 2)."""
-    passive = ~ends["active"] & ~ends["doubtful"] & ends["peer_fin"].notna()
+    passive = ~ends["active"] & ~ends["doubtful"] & ~np.isnan(ends["peer_fin"])
     return (("CLOSE_WAIT", passive, ends["peer_fin"], ends["fin"]),
-            ("LAST_ACK", passive & ends["fin"].notna(), ends["fin"], ends["fin_acked"]))
+            ("LAST_ACK", passive & ~np.isnan(ends["fin"]), ends["fin"], ends["fin_acked"]))
+
+
+def _or(times: np.ndarray, others: np.ndarray | float) -> np.ndarray:
+    """The `times`; where there is none, the `others`."""
+    return np.where(np.isnan(times), others, times)
 
 
 def _put_together(stays: list) -> Stays:
@@ -155,16 +164,16 @@ def _by_time(stays: Stays) -> np.ndarray | slice:
     return slice(None) if in_order else np.lexsort((since, stays.end))
 
 
-def _next_connection(ends: pd.DataFrame) -> pd.Series:
+def _next_connection(ends: dict) -> np.ndarray:
     """When the next connection of the same 4-tuple begins at each end: then nothing is left of this one."""
-    takes_part = ends["opens"] | (ends["syn"].notna() & ends["peer_syn"].notna())
-    begins = ends["syn"].where(ends["opens"], ends["peer_syn"]).where(takes_part)
-    return begins.groupby(ends["sender"]).bfill().groupby(ends["sender"]).shift(-1)
+    takes_part = ends["opens"] | ~(np.isnan(ends["syn"]) | np.isnan(ends["peer_syn"]))
+    begins = pd.Series(np.where(takes_part, np.where(ends["opens"], ends["syn"], ends["peer_syn"]), np.nan))
+    return begins.groupby(ends["sender"]).bfill().groupby(ends["sender"]).shift(-1).to_numpy()
 
 
 # TIME_WAIT, disturbed: Linux `tcp_timewait_state_process`
 
-def _prolong_time_wait(capture: Capture, ends: pd.DataFrame, stays: Stays, time_wait: float) -> None:
+def _prolong_time_wait(capture: Capture, ends: dict, stays: Stays, time_wait: float) -> None:
     """Change `until` of each TIME_WAIT that later segments of the peer restart or end.
 
     Every segment with an ACK restarts it. A RST at the sequence number that it expects ends it, also in a later
@@ -172,10 +181,10 @@ def _prolong_time_wait(capture: Capture, ends: pd.DataFrame, stays: Stays, time_
     the connection itself has ended it already.)
     """
     waits = np.flatnonzero(stays.state == STATES.index("TIME_WAIT"))
-    sender, over, fin_next = (ends[name].to_numpy() for name in ("sender", "over", "fin_next"))
-    peer = stays.end[waits] ^ 1
-    later = ends["first_heard"][::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
-    heard = (ends["last_heard"].to_numpy()[peer] > stays.since[waits]) | (
+    sender, over, fin_next = (ends[name] for name in ("sender", "over", "fin_next"))
+    peer, heard_first = stays.end[waits] ^ 1, pd.Series(ends["first_heard"])
+    later = heard_first[::-1].groupby(sender[::-1]).cummin()[::-1].groupby(sender).shift(-1, fill_value=np.inf)
+    heard = (ends["last_heard"][peer] > stays.since[waits]) | (
         later.to_numpy()[peer] < np.fmin(stays.until, over[stays.end])[waits])
     segments = _by_sender(capture, sender, peer[heard]) if heard.any() else {}
     for wait in waits[heard]:

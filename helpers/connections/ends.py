@@ -8,6 +8,8 @@ connection's window.
 Times are those at which the capture saw a segment: both ends are taken to stand where the capture was made.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -45,16 +47,16 @@ def keepalive_probes(capture: Capture) -> pd.Series:
     return pd.Series(capture.derived["probe"], capture.segments.index, name="probe")
 
 
-def forgotten_at(ends: pd.DataFrame, fin_timeout: float) -> pd.Series:
+def forgotten_at(ends: Mapping[str, np.ndarray], fin_timeout: float) -> np.ndarray:
     """When the kernel drops each end that is in FIN_WAIT_2 and gets no FIN, in seconds; `ends`: see `end_events`.
 
-    Missing where that did not happen: the end sent something later; or a FIN may have reached it before (one that was
+    NaN where that did not happen: the end sent something later; or a FIN may have reached it before (one that was
     captured and not sent again, or one that the capture lost).
     Source: Linux `tcp_fin_timeout`. It is about ends that their program has closed. While a program keeps its socket,
     and has shut down sending only, the kernel keeps it too.
     """
     forgotten = ends["fin_acked"] + fin_timeout
-    return forgotten.where(~((ends["last"] > forgotten + TIMER_SLACK) | (ends["heard_fin"] <= forgotten)))
+    return np.where((ends["last"] > forgotten + TIMER_SLACK) | (ends["heard_fin"] <= forgotten), np.nan, forgotten)
 
 
 def end_events(capture: Capture) -> pd.DataFrame:

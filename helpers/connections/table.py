@@ -17,7 +17,7 @@ RESET, NOT_CLOSED = (1, 2), (3, 4)      # places of these names
 WHO = (*HOSTS, "both", "none")
 EVENTS = ("syn", "syn_acked", "opens", "fin", "fin_acked", "peer_fin", "active", "unsure", "doubtful",
           "unanswered", "reset", "resets", "reset_before_acked", "reset_before_fin", "last", "last_heard", "bytes",
-          "repeats", "silence")
+          "repeats", "silence", "heard_fin")
 
 
 def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFrame:
@@ -46,8 +46,8 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     ends, spoken, whole = end_events(capture), protocols(capture), "weight" not in capture.headers
     first, evidence = roles(ends, spoken, whole)
     rows, known, syn = 2 * np.arange(len(first)), first >= 0, evidence == 0
-    events = {name: ends[name].to_numpy() for name in EVENTS} | {
-        "forgotten": forgotten_at(ends, fin_timeout).to_numpy()}
+    events = {name: ends[name].to_numpy() for name in EVENTS}
+    events["forgotten"] = forgotten_at(events, fin_timeout)
     client, server = ({name: column[rows + end] for name, column in events.items()}
                       for end in (np.maximum(first, 0), 1 - np.maximum(first, 0)))
     closed, ending = _ending(client, server)
