@@ -45,29 +45,37 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     """
     ends, spoken, whole = end_events(capture), protocols(capture), "weight" not in capture.headers
     first, evidence = roles(ends, spoken, whole)
-    rows, known, syn = 2 * np.arange(len(first)), first >= 0, evidence == 0
+    known, rows, local = first >= 0, 2 * np.arange(len(first)), ends["local"].array
     events = {name: ends[name].to_numpy() for name in EVENTS}
     events["forgotten"] = forgotten_at(events, fin_timeout)
     client, server = ({name: column[rows + end] for name, column in events.items()}
                       for end in (np.maximum(first, 0), 1 - np.maximum(first, 0)))
-    closed, ending = _ending(client, server)
-    repeats = client["repeats"] + server["repeats"]
     return pd.DataFrame({
-        **{name: ends["local"].array.take(np.where(known, rows + end, -1), allow_fill=True)
+        **{name: local.take(np.where(known, rows + end, -1), allow_fill=True)
            for name, end in (("client", first), ("server", 1 - first))},
-        "roles": evidence_names(evidence),
+        "roles": evidence_names(evidence), **_columns(capture, client, server, known, evidence == 0, whole),
+        **{name: spoken[name].array for name in ("protocol", "server_name")}}, spoken.index)
+
+
+def _columns(capture: Capture, client: dict, server: dict, known: np.ndarray, syn: np.ndarray, whole: bool) -> dict:
+    """The columns from `opened` to `time_wait`, from the events of the `client` and the `server` of each connection.
+
+    `known`: whether the roles are known; `syn`: whether a SYN was captured. `whole`: whether all segments are here; of
+    a capture that is read in pieces, what needs those that were left out is `<NA>`.
+    """
+    closed, ending = _ending(client, server)
+    return {
         "opened": _times(client["syn"], syn), "established": _times(server["syn_acked"], syn), "closed": _times(closed),
         "client_bytes": _counts(client["bytes"], syn), "server_bytes": _counts(server["bytes"], syn),
-        # What needs segments that were left out of a capture read in pieces is unknown there
-        "retransmissions": _counts(repeats, whole), "client_retransmissions": _counts(client["repeats"], whole & known),
+        "retransmissions": _counts(client["repeats"] + server["repeats"], whole),
+        "client_retransmissions": _counts(client["repeats"], whole & known),
         "server_retransmissions": _counts(server["repeats"], whole & known),
         "longest_silence": _times(client["silence"], whole),
-        "keepalive_probes": _counts(_count_probes(capture, len(first))),
+        "keepalive_probes": _counts(_count_probes(capture, len(ending))),
         "ending": names_at(np.where(np.isin(ending, NOT_CLOSED) & bool(capture.dropped), -1, ending), ENDINGS),
         "closer": _names(_who(client["active"], server["active"]), ~(client["unsure"] | server["unsure"]), known),
         "reset_by": _names(_who(client["resets"], server["resets"]), np.isin(ending, RESET), known),
-        "time_wait": _names(*_time_wait(client, server, ending, capture), known),
-        "protocol": spoken["protocol"].array, "server_name": spoken["server_name"].array}, spoken.index)
+        "time_wait": _names(*_time_wait(client, server, ending, capture), known)}
 
 
 def _times(values: np.ndarray, known: np.ndarray | bool = True) -> pd.arrays.FloatingArray:
