@@ -45,26 +45,32 @@ def connections(capture: Capture, fin_timeout: float = FIN_TIMEOUT) -> pd.DataFr
     """
     ends, spoken, whole = end_events(capture), protocols(capture), "weight" not in capture.headers
     first, evidence = roles(ends, spoken, whole)
-    known, rows, local = first >= 0, 2 * np.arange(len(first)), ends["local"].array
-    events = {name: ends[name].to_numpy() for name in EVENTS}
+    client, server = _by_role(ends, first, fin_timeout)
+    columns = _columns(capture, client, server, first >= 0, evidence == 0, whole)
+    table = pd.DataFrame(columns | {name: spoken[name] for name in ("protocol", "server_name")}, spoken.index)
+    table.insert(2, "roles", evidence_names(evidence))
+    return table
+
+
+def _by_role(ends: pd.DataFrame, first: np.ndarray, fin_timeout: float) -> tuple[dict, dict]:
+    """The events of each client and of each server, arrays by name; as if the `first` end asked where none is known."""
+    events = {name: ends[name].to_numpy() for name in EVENTS} | {"local": ends["local"].array}
     events["forgotten"] = forgotten_at(events, fin_timeout)
-    client, server = ({name: column[rows + end] for name, column in events.items()}
-                      for end in (np.maximum(first, 0), 1 - np.maximum(first, 0)))
-    return pd.DataFrame({
-        **{name: local.take(np.where(known, rows + end, -1), allow_fill=True)
-           for name, end in (("client", first), ("server", 1 - first))},
-        "roles": evidence_names(evidence), **_columns(capture, client, server, known, evidence == 0, whole),
-        **{name: spoken[name].array for name in ("protocol", "server_name")}}, spoken.index)
+    client = 2 * np.arange(len(first)) + np.maximum(first, 0)
+    return tuple({name: column[rows] for name, column in events.items()} for rows in (client, client ^ 1))
 
 
 def _columns(capture: Capture, client: dict, server: dict, known: np.ndarray, syn: np.ndarray, whole: bool) -> dict:
-    """The columns from `opened` to `time_wait`, from the events of the `client` and the `server` of each connection.
+    """The columns but for `roles` and what was spoken, from the events of the `client` and the `server` of each connection.
 
     `known`: whether the roles are known; `syn`: whether a SYN was captured. `whole`: whether all segments are here; of
     a capture that is read in pieces, what needs those that were left out is `<NA>`.
     """
     closed, ending = _ending(client, server)
+    nobody = np.where(known, np.arange(len(known)), -1)
     return {
+        "client": client["local"].take(nobody, allow_fill=True),
+        "server": server["local"].take(nobody, allow_fill=True),
         "opened": _times(client["syn"], syn), "established": _times(server["syn_acked"], syn), "closed": _times(closed),
         "client_bytes": _counts(client["bytes"], syn), "server_bytes": _counts(server["bytes"], syn),
         "retransmissions": _counts(client["repeats"] + server["repeats"], whole),
