@@ -61,7 +61,7 @@ def _by_role(ends: pd.DataFrame, first: np.ndarray, fin_timeout: float) -> tuple
 
 
 def _columns(capture: Capture, client: dict, server: dict, known: np.ndarray, syn: np.ndarray, whole: bool) -> dict:
-    """The columns but for `roles` and what was spoken, from the events of the `client` and the `server` of each connection.
+    """The columns but for `roles` and what was spoken, from the events of each `client` and each `server`.
 
     `known`: whether the roles are known; `syn`: whether a SYN was captured. `whole`: whether all segments are here; of
     a capture that is read in pieces, what needs those that were left out is `<NA>`.
