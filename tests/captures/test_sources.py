@@ -71,7 +71,7 @@ def test_cut(tmp_path, zipped, many, most):
     """All whole frames of what can be unzipped are given, in one piece and in many; `cut` says where."""
     whole = ZIP[zipped](capture_of(many))
     found = []
-    for size in range(len(whole) // 2, len(whole), len(whole) // 20):
+    for size in range(len(whole) // 2, len(whole), len(whole) // 8):
         capture = read(tmp_path, whole[:size])
         found.append(capture.frames)
         assert f"the {zipped} data are cut short at byte {size} of the zipped file" in capture.cut
