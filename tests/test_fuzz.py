@@ -7,7 +7,8 @@ import pytest
 from fuzz import TARGETS, main, mutate
 
 
-@pytest.mark.parametrize("target, many", [("readers", 250), ("talks", 40), ("tables", 12), ("quic", 60), ("sealed", 40), ("framed", 50)])
+@pytest.mark.parametrize("target, many", [("readers", 120), ("talks", 20), ("tables", 6), ("quic", 30),
+                                          ("sealed", 20), ("framed", 25)])
 def test_a_share_of_the_long_run(tmp_path, target, many):
     function, seeds = TARGETS[target]
     seeds, chance = seeds(), random.Random(2018)

@@ -25,7 +25,6 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-AT_ONCE = 2
 PATIENCE = 900  # seconds until a step is given up, on the slowest and busiest of machines
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -102,23 +101,17 @@ def visits(lab):
 
 
 async def visit_all(url, token):
-    waiting, results = list(NOTEBOOKS), {}
-
-    async def lane(browser, number):
-        """Visit what nobody has visited yet in one window: JupyterLab itself takes longer to load than a notebook."""
-        page = None
-        while waiting:
-            path = waiting.pop(0)
+    """Visit one after the other in one window: JupyterLab itself takes longer to load than a notebook."""
+    results, page = {}, None
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
+        for path in NOTEBOOKS:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    page = page or await window(browser, f"{url}lab/workspaces/lane-{number}?reset&token={token}")
+                    page = page or await window(browser, f"{url}lab?token={token}")
                     results[path.stem] = await visit(page, url, path)
             except Exception as why:  # the notebook's own test raises it; the next begins in a window of its own
                 results[path.stem], page = why, None
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
-        await asyncio.gather(*[lane(browser, number) for number in range(AT_ONCE)])
         await browser.close()
     return results
 
