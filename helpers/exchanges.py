@@ -19,7 +19,7 @@ from itertools import accumulate
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.flow import HOSTS, Flow, beginning, byte_streams, flows, inside, pairs
+from helpers.flow import HOSTS, Flow, beginning, byte_streams, flows, in_turns, inside, pairs
 from helpers.protocols import http1, http2
 from helpers.protocols.bytestream import ByteStream, Cursor
 from helpers.protocols.http1 import REQUEST, RESPONSE, Message, MessageReader
@@ -67,8 +67,9 @@ def exchanges(capture: Capture) -> pd.DataFrame:
 
 def _rows_of(capture: Capture, flow: Flow, signs: list) -> list[tuple]:
     """The rows of the exchanges in `flow`; `signs` gets the signals."""
-    streams = byte_streams(capture, flow, http1.may_begin_request)
-    return [*_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
+    simple, rows = in_turns(capture, flow)
+    streams = byte_streams(capture, flow.of_connections(~simple), http1.may_begin_request)
+    return [*rows, *_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
 
 
 def signals(capture: Capture) -> pd.DataFrame:

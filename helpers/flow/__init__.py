@@ -25,10 +25,11 @@ from helpers.flow.groups import (
 )
 from helpers.flow.history import History, accepted_resets, known_before, probes, probes_and_resets
 from helpers.flow.reassembly import byte_streams
+from helpers.flow.turns import in_turns
 
 __all__ = ["HOSTS", "NONE", "NO_LIMIT", "Beginning", "Flow", "History", "accepted_resets", "beginning", "byte_streams",
            "directions", "first_row",
-           "first_value", "flows", "handshakes", "highest", "inside", "known_before", "last_row",
+           "first_value", "flows", "handshakes", "highest", "in_turns", "inside", "known_before", "last_row",
            "lowest", "of_flows", "of_peer", "pairs", "positions", "probes",
            "probes_and_resets", "protocols", "segment_flow", "spoken", "values_at"]
 HOSTS = ("client", "server")

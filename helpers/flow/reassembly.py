@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,47 @@ from helpers.protocols.bytestream import ByteStream, Pieces
 PSH, PADDING = 0x08, 6
 
 
+class Payload(NamedTuple):
+    """The segments of a `Flow` that carry payload, direction by direction, each in order of arrival: arrays.
+
+    `direction`; `began`: whether its SYN was captured; `seq`, `end`: its first sequence number, and the one behind its
+    last; `at`, `size`: what the file has of its bytes; `ack`: what it acknowledges; `time`, in seconds.
+    """
+
+    direction: np.ndarray
+    began: np.ndarray
+    seq: np.ndarray
+    end: np.ndarray
+    at: np.ndarray
+    size: np.ndarray
+    ack: np.ndarray
+    time: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The place of the first segment of each direction."""
+        return np.flatnonzero(np.diff(self.direction, prepend=-1))
+
+    @property
+    def in_order(self) -> np.ndarray:
+        """By direction, as `starts`: whether each of its segments continues the one before, and arrived after it."""
+        continues = np.r_[True, (self.seq[1:] == self.end[:-1]) & (self.time[1:] >= self.time[:-1])][:len(self.seq)]
+        starts = self.starts
+        continues[starts] = ~self.began[starts] | (self.seq[starts] == 1)
+        return all_of(continues, starts)
+
+
+def payload(capture: Capture, flow: Flow) -> Payload:
+    """The segments of `flow` that carry payload, without Ethernet's padding."""
+    rows = np.flatnonzero(flow.valid & (flow.length > 0))
+    rows = rows[in_groups(flow.direction[rows])]
+    rows = _without_padding(capture, flow, rows)
+    seq = (flow.seq + (flow.flags & SYN > 0))[rows]
+    at, size = (capture.headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
+    return Payload(flow.direction[rows], flow.began[rows], seq, seq + flow.length[rows], at, size, flow.ack[rows],
+                   flow.time[rows])
+
+
 def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[int, ByteStream]:
     """The `ByteStream` of each direction of `flow` that sent any payload.
 
@@ -19,21 +61,13 @@ def byte_streams(capture: Capture, flow: Flow, interesting: Callable) -> dict[in
     protocol may begin; a stream without any is marked so. Where each segment continues the one before, the segments
     are the pieces.
     """
-    rows = np.flatnonzero(flow.valid & (flow.length > 0))
-    rows = rows[in_groups(flow.direction[rows])]
-    rows = _without_padding(capture, flow, rows)
-    direction, time, began = flow.direction[rows], flow.time[rows], flow.began[rows]
-    seq = (flow.seq + (flow.flags & SYN > 0))[rows]
-    end = seq + flow.length[rows]
-    at, size = (capture.headers[name][flow.row[rows]] for name in ("payload_at", "payload_captured"))
-    pieces = Pieces(*(column.tolist() for column in (seq, end, at, size, flow.ack[rows], time)))
-    starts = np.flatnonzero(np.diff(direction, prepend=-1))
-    continues = np.r_[True, (seq[1:] == end[:-1]) & (time[1:] >= time[:-1])][:len(seq)]
-    continues[starts] = ~began[starts] | (seq[starts] == 1)
-    wanted, fins, streams = interesting(capture.data, at, size), _fins(flow), {}
+    sent = payload(capture, flow)
+    pieces = Pieces(*(getattr(sent, name).tolist() for name in Pieces.__slots__))
+    wanted, fins, streams = interesting(capture.data, sent.at, sent.size), _fins(flow), {}
+    starts = sent.starts
     for name, start, stop, known, in_order, any_wanted in zip(*(column.tolist() for column in (
-            direction[starts], starts, np.r_[starts[1:], len(seq)][:len(starts)], began[starts],
-            _all_of(continues, starts), _any_of(wanted, starts)))):
+            sent.direction[starts], starts, np.r_[starts[1:], len(sent.seq)][:len(starts)], sent.began[starts],
+            sent.in_order, any_of(wanted, starts)))):
         stream = ByteStream(capture.data.data, pieces, start, stop, 1 if known else None, fins.get(name), any_wanted)
         streams[name] = stream if in_order else _in_order(stream)
     return streams
@@ -57,14 +91,14 @@ def _without_padding(capture: Capture, flow: Flow, rows: np.ndarray) -> np.ndarr
     return np.delete(rows, padded)
 
 
-def _all_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def all_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Whether `mask` is true of all rows from each start to the next."""
     return np.logical_and.reduceat(mask, starts) if len(starts) else np.zeros(0, bool)
 
 
-def _any_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def any_of(mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Whether `mask` is true of any row from each start to the next."""
-    return ~_all_of(~mask, starts)
+    return ~all_of(~mask, starts)
 
 
 def _fins(flow: Flow) -> dict[int, tuple]:

@@ -1,0 +1,138 @@
+"""HTTP/1.x of connections whose ends take turns: all their messages at once, in columns.
+
+Most connections are simple. The client asks, with a request in each of its segments; the server answers; and each
+request acknowledges all that came before, and so says where its answer begins. What is not as simple as that is left to
+`helpers.exchanges`, which reads any connection, message after message, and gives the same.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers.captures import Capture
+from helpers.flow.batches import Flow
+from helpers.flow.reassembly import Payload, all_of, any_of, payload
+from helpers.protocols import http1
+from helpers.protocols.http1 import EMPTY_LINE, LONGEST_KNOWN, REQUEST, RESPONSE, Grammar
+
+WIDE = 1 << 40                          # more sequence numbers than any connection takes
+OF_THEIR_OWN = (b"HEAD", b"CONNECT")    # methods that decide how the answer ends
+BY_LENGTH = ("content-length", "none")
+UNKNOWN = None, None, 0
+
+
+class Heads(NamedTuple):
+    """What segments begin with: the first lines (None: no head) and framings; sizes of the messages.
+
+    The size is 0 where the frame was cut in its head.
+    """
+
+    lines: Sequence
+    framings: Sequence
+    sizes: np.ndarray
+
+    def at(self, kept: np.ndarray) -> "Heads":
+        """Those that the mask `kept` chooses."""
+        chosen = kept.tolist()
+        return Heads(*(list(compress(column, chosen)) for column in self[:2]), self.sizes[kept])
+
+
+def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, Iterable[tuple]]:
+    """The connections of `flow` that are simple, as a mask; and their exchanges, as rows of `helpers.exchanges`."""
+    sent = payload(capture, flow)
+    simple = _one_asks(capture, sent, flow.directions // 2)
+    asks, says = (np.flatnonzero(simple[sent.direction >> 1] & (sent.direction & 1 == side)) for side in (0, 1))
+    if not len(asks):
+        return simple, ()
+    connection, where = sent.direction[asks] >> 1, sent.direction[says] * WIDE + sent.seq[says]
+    begins, more = sent.ack[asks], np.r_[connection[1:] == connection[:-1], False]
+    wanted = (2 * connection + 1) * WIDE + begins
+    last = np.searchsorted(where, wanted - begins + WIDE) - 1       # place of the last segment of that server
+    silent = ~more & (begins == sent.end[says[last]])               # the last request has no answer
+    place = np.where(silent, last + 1, np.searchsorted(where, wanted))
+    answer = says[np.minimum(place, len(says) - 1)]
+    requests = _heads(capture, sent, asks, REQUEST)
+    answers = _heads(capture, sent, np.where(silent, -1, answer), RESPONSE)
+    right = silent | (sent.direction[answer] * WIDE + sent.seq[answer] == wanted) & (sent.ack[answer] >= sent.end[asks])
+    right &= (begins > 0) & (begins < WIDE) & _no_body(requests, (sent.end - sent.seq)[asks])
+    right &= silent | _final(answers) & _follow(more, begins, answers.sizes, place, last, sent.end[says[last]])
+    right &= np.r_[False, more[:-1]] | (begins == 1)
+    simple[connection[~right]] = False
+    kept = simple[connection]
+    ended = sent.time[says[np.searchsorted(where, wanted + answers.sizes) - 1]]
+    return simple, _rows(flow.first + connection[kept], requests.at(kept), answers.at(kept),
+                         *(times[kept].tolist() for times in (sent.time[asks], sent.time[answer], ended)))
+
+
+def _one_asks(capture: Capture, sent: Payload, connections: int) -> np.ndarray:
+    """In which connections the client may have sent nothing but requests, and the server none; both in order."""
+    starts = sent.starts
+    may = http1.may_begin_request(capture.data, sent.at, sent.size)
+    server = sent.direction[starts] & 1 == 1
+    fits = sent.in_order & sent.began[starts] & np.where(server, ~any_of(may, starts), all_of(may, starts))
+    return np.bincount(sent.direction[starts][fits] >> 1, minlength=connections) == 2
+
+
+def _heads(capture: Capture, sent: Payload, rows: np.ndarray, grammar: Grammar) -> Heads:
+    """What the segments `rows` begin with; -1 is none."""
+    data, at, size = capture.data.data, sent.at[rows], sent.size[rows]
+    cut = (size < (sent.end - sent.seq)[rows]) & (size < LONGEST_KNOWN)
+    ends = at + np.minimum(size, LONGEST_KNOWN)
+    found = [_head(data[begin:end].tobytes(), is_cut, grammar) if row >= 0 else UNKNOWN
+             for row, begin, end, is_cut in zip(rows.tolist(), at.tolist(), ends.tolist(), cut.tolist())]
+    lines, framings, sizes = zip(*found)
+    return Heads(lines, framings, np.array(sizes))
+
+
+def _head(text: bytes, cut: bool, grammar: Grammar) -> tuple:
+    """The first line of the message that begins with `text`, its framing and its size."""
+    if cut and (line := grammar.cut_head(text)):
+        return line, None, 0
+    size = text.find(EMPTY_LINE) + len(EMPTY_LINE)
+    head = grammar.whole_head(text[:size]) if size >= len(EMPTY_LINE) else None
+    return (head[0], head[1], size + head[2]) if head else UNKNOWN
+
+
+def _no_body(requests: Heads, lengths: np.ndarray) -> np.ndarray:
+    """Which requests are a head and nothing else, whole in their segment of so many bytes, or cut with its frame."""
+    plain = np.array([line is not None and line[0] not in OF_THEIR_OWN for line in requests.lines])
+    bare = np.array([framing == "none" for framing in requests.framings])
+    return plain & ((requests.sizes == 0) | bare & (requests.sizes == lengths))
+
+
+def _final(answers: Heads) -> np.ndarray:
+    """Which answers are final ones that say how long they are, or were cut with their frame."""
+    final = np.array([line is not None and line[0] >= 200 for line in answers.lines])
+    by_length = np.array([framing in BY_LENGTH for framing in answers.framings])
+    return final & ((answers.sizes == 0) | by_length)
+
+
+def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.ndarray, last: np.ndarray,
+            end: np.ndarray) -> np.ndarray:
+    """Which answers end where the next one begins, or before the last number that was sent, `end`.
+
+    Of one whose end isn't known, as its frame was cut, the next segment must be the next answer. `more`: whether there
+    is a next one.
+    """
+    whole = np.where(more, begins + sizes == np.r_[begins[1:], 0], begins + sizes <= end)
+    cut = np.where(more, place + 1 == np.r_[place[1:], 0], place == last)
+    return np.where(sizes > 0, whole, cut)
+
+
+def _rows(stream: np.ndarray, requests: Heads, answers: Heads, asked: list, answered: list, ended: list) -> Iterator:
+    """The exchanges, as rows of `helpers.exchanges`; `asked`, `answered`, `ended`: times."""
+    sizes, lines = answers.sizes.tolist(), answers.lines
+    return zip(stream.tolist(), _numbers(stream, requests.sizes == 0), *zip(*map(http1.shown, requests.lines)), asked,
+               [line and line[0] for line in lines], answers.framings,
+               [time if line else None for time, line in zip(answered, lines)],
+               [time if size else None for time, size in zip(ended, sizes)], [size or None for size in sizes])
+
+
+def _numbers(stream: np.ndarray, cut: np.ndarray) -> list:
+    """The number of each request in its connection; None behind one whose end isn't known, as its frame was cut."""
+    place, before = np.arange(len(stream)), np.cumsum(cut) - cut
+    begin = np.maximum.accumulate(np.where(np.diff(stream, prepend=-1) > 0, place, 0))
+    return [None if lost else number for number, lost in zip((place - begin + 1).tolist(),
+                                                            (before > before[begin]).tolist())]
