@@ -15,8 +15,10 @@ import zlib
 from collections import Counter
 from pathlib import Path
 from types import FunctionType
+from unittest import mock
 
 import numpy as np
+import pandas as pd
 from capture_files import ETHERNET as ETHERNET_FRAMES
 from capture_files import TIMES, VARIANTS, pcap_variant, small_sections
 from gallery import capture_of_links
@@ -404,7 +406,15 @@ def talks(path, data):
     hows = [data[:2], b"\0" + data[1:2], b"\x0c\0", b"\xff\x0e"]
     talked = [conversation(how + data[2:], (CLIENT[0], CLIENT[1] + number)) for number, how in enumerate(hows)]
     capture = examine(path, pcap([one for frames in talked for one in frames]))
-    examine_exchanges(capture, exchanges(capture))
+    table = exchanges(capture)
+    examine_exchanges(capture, table)
+    pd.testing.assert_frame_equal(table, one_by_one(capture), check_exact=True)
+
+
+def one_by_one(capture):
+    """The exchanges of all connections read message after message, also of those that `in_turns` would read."""
+    with mock.patch("helpers.exchanges.in_turns", lambda _, flow: (np.zeros(flow.directions // 2, bool), ())):
+        return exchanges(capture)
 
 
 def sealed(path, data):
