@@ -56,8 +56,8 @@ def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, Iterable[tuple]]
     requests = _heads(capture, sent, asks, REQUEST)
     answers = _heads(capture, sent, np.where(silent, -1, answer), RESPONSE)
     right = silent | (sent.direction[answer] * WIDE + sent.seq[answer] == wanted) & (sent.ack[answer] >= sent.end[asks])
-    right &= (begins > 0) & (begins < WIDE) & _no_body(requests, (sent.end - sent.seq)[asks])
-    right &= silent | _final(answers) & _follow(more, begins, answers.sizes, place, last, sent.end[says[last]])
+    right &= _no_body(requests, (sent.end - sent.seq)[asks])
+    right &= silent | _final(answers) & _follow(more, begins, answers.sizes, place, sent.end[says[last]])
     right &= np.r_[False, more[:-1]] | (begins == 1)
     simple[connection[~right]] = False
     kept = simple[connection]
@@ -109,16 +109,14 @@ def _final(answers: Heads) -> np.ndarray:
     return final & ((answers.sizes == 0) | by_length)
 
 
-def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.ndarray, last: np.ndarray,
-            end: np.ndarray) -> np.ndarray:
+def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Which answers end where the next one begins, or before the last number that was sent, `end`.
 
     Of one whose end isn't known, as its frame was cut, the next segment must be the next answer. `more`: whether there
     is a next one.
     """
     whole = np.where(more, begins + sizes == np.r_[begins[1:], 0], begins + sizes <= end)
-    cut = np.where(more, place + 1 == np.r_[place[1:], 0], place == last)
-    return np.where(sizes > 0, whole, cut)
+    return np.where(sizes > 0, whole, ~more | (place + 1 == np.r_[place[1:], 0]))
 
 
 def _rows(stream: np.ndarray, requests: Heads, answers: Heads, asked: list, answered: list, ended: list) -> Iterator:

@@ -27,6 +27,7 @@ OTHER = {
     "an interim answer with the final one": [("C", get()), ("S", b"HTTP/1.1 100 Continue\r\n\r\n" + FIVE)],
     "another protocol": [("C", get()), ("S", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), ("C", get())],
     "HEAD": [("C", get(method=b"HEAD")), ("S", OK + b"Content-Length: 5\r\n\r\n"), ("C", get()), ("S", FIVE)],
+    "HEAD, and nothing": [("C", get(method=b"HEAD")), ("S", OK + b"Content-Length: 0\r\n\r\n")],
     "CONNECT": [("C", get(b"x:1", b"CONNECT")), ("S", OK + b"\r\n"), ("C", get()), ("S", FIVE)],
     "a body": [("C", get(method=b"POST", headers=b"Content-Length: 2\r\n") + b"ab"), ("S", FIVE)],
     "pipelined in a segment": [("C", get() + get(b"/2")), ("S", FIVE + FIVE)],
@@ -76,6 +77,19 @@ def test_what_was_cut_with_its_frame_is_simple_too(tmp_path):
     assert_the_same(capture)
 
 
+def test_what_is_acknowledged_decides(tmp_path):
+    """A request that acknowledges half of a segment; and, of frames that were cut, an answer to what hadn't arrived."""
+    first, answer = len(get()), len(FIVE)
+    half = [("C", 1, "PA", 1, 1, get()), ("S", 2, "PA", 1, 1 + first, FIVE + FIVE),
+            ("C", 3, "PA", 1 + first, 1 + answer, get(b"/2")), ("S", 4, "PA", 1 + 2 * answer, 2 + 2 * first, FIVE)]
+    early = [*talk(*SIMPLE["one exchange"]), ("C", 3, "PA", 1 + first, 1 + answer, get(b"/2")),
+             ("S", 4, "PA", 1 + answer, 1 + first, FIVE)]
+    for rows, size in ((half, 10**6), (early, 20)):
+        capture = cut(toy(tmp_path / "toy.pcap", *HANDSHAKE, *rows), size)
+        assert simple(capture) == [False]
+        assert_the_same(capture)
+
+
 def test_without_the_handshake(tmp_path):
     capture = toy(tmp_path / "toy.pcap", *talk(*SIMPLE["three"]))
     assert simple(capture) == [False]
@@ -86,13 +100,15 @@ def test_without_the_handshake(tmp_path):
 def test_conversations_with_holes(tmp_path, seed):
     """Segments that were lost, came again, late, or with another acknowledgment."""
     chance = random.Random(seed)
-    turns = [turn for _ in range(5) for turn in chance.choice([*SIMPLE.values()] * 3 + [*OTHER.values()])]
+    turns = [turn for _ in range(4) for turn in SIMPLE[chance.choice(("one exchange", "no content"))]]
+    turns += chance.choice([*SIMPLE.values()] * 6 + [*OTHER.values()])
     rows = talk(*turns, piece=chance.choice((30, 10**6, 10**6)))
     for _ in range(chance.randrange(3)):
         at, other = chance.randrange(len(rows)), chance.randrange(len(rows))
         who, time, flags, seq, ack, data = rows[at]
-        rows[at:at + 1] = chance.choice(([], [rows[at]] * 2, [(who, time, flags, seq, rows[other][4], data)],
-                                         [(who, rows[other][1] + 0.5, flags, seq, ack, data)]))
+        told = (rows[other][4], ack + chance.randrange(-30, 30))
+        rows[at:at + 1] = chance.choice(([], [rows[at]] * 2, [(who, rows[other][1] + 0.5, flags, seq, ack, data)],
+                                         *([(who, time, flags, seq, max(other, 0), data)] for other in told)))
     capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *sorted(rows, key=lambda row: row[1]))
     for size in (10**6, chance.choice((18, 25, 40))):
         assert_the_same(cut(capture, size))
