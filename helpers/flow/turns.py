@@ -79,10 +79,10 @@ def _heads(capture: Capture, sent: Payload, rows: np.ndarray, grammar: Grammar) 
     """What the segments `rows` begin with; -1 is none."""
     data, at, size = capture.data.data, sent.at[rows], sent.size[rows]
     cut = (size < (sent.end - sent.seq)[rows]) & (size < LONGEST_KNOWN)
-    ends = at + np.minimum(size, LONGEST_KNOWN)
-    found = [_head(data[begin:end].tobytes(), is_cut, grammar) if row >= 0 else UNKNOWN
-             for row, begin, end, is_cut in zip(rows.tolist(), at.tolist(), ends.tolist(), cut.tolist())]
-    lines, framings, sizes = zip(*found)
+    ends = at + np.where(rows < 0, 0, np.minimum(size, LONGEST_KNOWN))
+    texts = [data[begin:end].tobytes() for begin, end in zip(at.tolist(), ends.tolist())]
+    heads = {key: _head(*key, grammar) for key in set(zip(texts, cut.tolist()))}        # many are the same
+    lines, framings, sizes = zip(*map(heads.__getitem__, zip(texts, cut.tolist())))
     return Heads(lines, framings, np.array(sizes))
 
 
