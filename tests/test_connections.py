@@ -12,7 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from toys import CLIENT, EXCHANGE, HANDSHAKE, SERVER, SERVER_CLOSES, segment, toy
 
-from helpers.connections import connections, keepalive_probes
+from helpers.connections import connections, end_events, keepalive_probes
 from helpers.states import states
 
 ENDS = (CLIENT, SERVER)
@@ -46,12 +46,19 @@ def probes(tmp_path):
 def test_every_column(tmp_path):
     table = connections(toy(tmp_path / "toy.pcap", *OPEN, *SERVER_CLOSES))
     assert table.index.name == "stream" and table.index.tolist() == [0]
-    assert table.loc[0].to_dict() == {
+    assert list(table.loc[0].to_dict().items()) == list({
         "client": "10.0.0.1:50000", "server": "10.0.0.2:80", "roles": "syn", "opened": 0.0, "established": 0.2,
         "closed": 1.6, "client_bytes": 27, "server_bytes": 43, "retransmissions": 0, "client_retransmissions": 0,
         "server_retransmissions": 0, "longest_silence": 0.5, "keepalive_probes": 0, "ending": "fin",
-        "closer": "server", "reset_by": None, "time_wait": "server", "protocol": "http/1.1", "server_name": None}
+        "closer": "server", "reset_by": None, "time_wait": "server", "protocol": "http/1.1", "server_name": None}.items())
     assert {str(kind) for kind in table.dtypes} == {"string", "Float64", "Int64"}
+
+
+def test_events_are_numbers(tmp_path):
+    """But for the names and addresses of the ends; what did not happen is missing, not None."""
+    events = end_events(toy(tmp_path / "toy.pcap", *OPEN, segment("C", 9.0, "S", 0, client=("10.0.0.9", 1))))
+    texts = {name for name, kind in events.dtypes.items() if not (pd.api.types.is_numeric_dtype(kind))}
+    assert texts == {"host", "local", "peer"}
 
 
 # Rule 2: the active closer
@@ -96,6 +103,8 @@ def test_forgotten_in_fin_wait_2(row):
     assert row(*half, until=70.0)["time_wait"] == "none"
     assert row(*half, until=10.0)["time_wait"] is None
     assert row(*half, until=10.0, fin_timeout=5)["time_wait"] == "none"
+    assert row(*half, ("C", 59.9, "A", 27, 45), ("S", 60.0, "A", 45, 28), until=70.0)["time_wait"] == "none"
+    assert row(*half, ("C", 63.9, "A", 27, 45), ("S", 64.0, "A", 45, 28), until=70.0)["time_wait"] is None
 
 
 def test_not_forgotten_while_it_still_lives(row):

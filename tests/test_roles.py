@@ -50,8 +50,9 @@ def test_what_is_said(table, first, roles):
 
 @pytest.mark.parametrize(("client", "server", "roles"), [
     (40000, 80, "known port"), (40000, 8080, "known port"), (40000, 20, None), (1000, 80, None), (40000, 700, None),
-    (40000, 9999, None), (40000, 41000, None)],
-    ids=["web", "another", "FTP's data come from 20", "a reserved port may be a client's", "here too", "unknown", "both"])
+    (40000, 9999, None), (40000, 41000, None), (32768, 80, "known port"), (32767, 80, None)],
+    ids=["web", "another", "FTP's data come from 20", "a reserved port may be a client's", "here too", "unknown", "both",
+         "Linux's first for clients", "the one before"])
 def test_known_ports(table, client, server, roles):
     found = table(*between(client, server))
     assert told(found, "roles", "closer", "time_wait", "client_bytes") == [
