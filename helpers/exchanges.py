@@ -11,11 +11,12 @@ formula.
 import gc
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
+import numpy as np
 import pandas as pd
 
 from helpers.captures import Capture
@@ -56,20 +57,28 @@ def exchanges(capture: Capture) -> pd.DataFrame:
     ones; where it can't be told whose the next one is, the answers are `<NA>` until it can be told again.
     """
     with _no_garbage_collection():
-        rows, signs = [], []
+        parts, signs = [], []
         for flow in flows(capture):         # one thread: this is Python's work, and two take turns, no less time
-            rows += _rows_of(capture, flow, signs)
+            parts += _columns_of(capture, flow, signs)
     capture.derived["signals"] = signs
-    columns = dict(zip(ROW, zip(*rows))) if rows else {name: [] for name in COLUMNS}
-    table = pd.DataFrame({name: pd.array(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
+    table = pd.DataFrame({name: _column([part[name] for part in parts], kind) for name, kind in COLUMNS.items()})
     return table.sort_values(["requested", "stream", "nth"], kind="stable", ignore_index=True)
 
 
-def _rows_of(capture: Capture, flow: Flow, signs: list) -> list[tuple]:
-    """The rows of the exchanges in `flow`; `signs` gets the signals."""
-    simple, rows = in_turns(capture, flow)
+def _columns_of(capture: Capture, flow: Flow, signs: list) -> list[dict]:
+    """The columns of the exchanges in `flow`, in some parts; `signs` gets the signals."""
+    simple, columns = in_turns(capture, flow)
     streams = byte_streams(capture, flow.of_connections(~simple), http1.may_begin_request)
-    return [*rows, *_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
+    rows = [*_rows_of_http2(streams, flow.first, capture.secrets, signs), *_rows(streams, flow.first)]
+    return [part for part in (columns, dict(zip(ROW, zip(*rows)))) if part]
+
+
+def _column(parts: list[Sequence], kind: str) -> pd.api.extensions.ExtensionArray | np.ndarray:
+    """The `parts` of a column, one behind the other; a number that isn't known is None or NaN in them."""
+    if kind == "string":
+        return pd.array(list(chain.from_iterable(parts)), kind)
+    numbers = np.concatenate([np.empty(0), *(np.asarray(part, float) for part in parts)])
+    return numbers.astype(kind) if kind == "int64" else pd.array(numbers, kind)
 
 
 def signals(capture: Capture) -> pd.DataFrame:

@@ -413,7 +413,7 @@ def talks(path, data):
 
 def one_by_one(capture):
     """The exchanges of all connections read message after message, also of those that `in_turns` would read."""
-    with mock.patch("helpers.exchanges.in_turns", lambda _, flow: (np.zeros(flow.directions // 2, bool), ())):
+    with mock.patch("helpers.exchanges.in_turns", lambda _, flow: (np.zeros(flow.directions // 2, bool), {})):
         return exchanges(capture)
 
 

@@ -5,7 +5,7 @@ request acknowledges all that came before, and so says where its answer begins. 
 `helpers.exchanges`, which reads any connection, message after message, and gives the same.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -39,13 +39,16 @@ class Heads(NamedTuple):
         return Heads(*(list(compress(column, chosen)) for column in self[:2]), self.sizes[kept])
 
 
-def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, Iterable[tuple]]:
-    """The connections of `flow` that are simple, as a mask; and their exchanges, as rows of `helpers.exchanges`."""
+def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, dict]:
+    """The connections of `flow` that are simple, as a mask; and their exchanges, as columns of `helpers.exchanges`.
+
+    A number that isn't known is NaN; there are no columns where no connection is simple.
+    """
     sent = payload(capture, flow)
     simple = _one_asks(capture, sent, flow.directions // 2)
     asks, says = (np.flatnonzero(simple[sent.direction >> 1] & (sent.direction & 1 == side)) for side in (0, 1))
     if not len(asks):
-        return simple, ()
+        return simple, {}
     connection, where = sent.direction[asks] >> 1, sent.direction[says] * WIDE + sent.seq[says]
     begins, more = sent.ack[asks], np.r_[connection[1:] == connection[:-1], False]
     wanted = (2 * connection + 1) * WIDE + begins
@@ -62,8 +65,9 @@ def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, Iterable[tuple]]
     simple[connection[~right]] = False
     kept = simple[connection]
     ended = sent.time[says[np.searchsorted(where, wanted + answers.sizes) - 1]]
-    return simple, _rows(flow.first + connection[kept], requests.at(kept), answers.at(kept),
-                         *(times[kept].tolist() for times in (sent.time[asks], sent.time[answer], ended)))
+    return simple, {} if not kept.any() else _columns(
+        flow.first + connection[kept], requests.at(kept), answers.at(kept),
+        *(times[kept] for times in (sent.time[asks], sent.time[answer], ended)))
 
 
 def _one_asks(capture: Capture, sent: Payload, connections: int) -> np.ndarray:
@@ -119,18 +123,20 @@ def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.n
     return np.where(sizes > 0, whole, ~more | (place + 1 == np.r_[place[1:], 0]))
 
 
-def _rows(stream: np.ndarray, requests: Heads, answers: Heads, asked: list, answered: list, ended: list) -> Iterator:
-    """The exchanges, as rows of `helpers.exchanges`; `asked`, `answered`, `ended`: times."""
-    sizes, lines = answers.sizes.tolist(), answers.lines
-    return zip(stream.tolist(), _numbers(stream, requests.sizes == 0), *zip(*map(http1.shown, requests.lines)), asked,
-               [line and line[0] for line in lines], answers.framings,
-               [time if line else None for time, line in zip(answered, lines)],
-               [time if size else None for time, size in zip(ended, sizes)], [size or None for size in sizes])
+def _columns(stream: np.ndarray, requests: Heads, answers: Heads, asked: np.ndarray, answered: np.ndarray,
+             ended: np.ndarray) -> dict:
+    """The exchanges, as columns of `helpers.exchanges`; `asked`, `answered`, `ended`: times."""
+    status = np.array([line[0] if line else np.nan for line in answers.lines])
+    whole = answers.sizes > 0
+    return {"stream": stream, "nth": _numbers(stream, requests.sizes == 0),
+            **dict(zip(("method", "target", "version"), zip(*map(http1.shown, requests.lines)))),
+            "status": status, "framing": answers.framings, "requested": asked,
+            "answered": np.where(np.isnan(status), np.nan, answered), "finished": np.where(whole, ended, np.nan),
+            "response_bytes": np.where(whole, answers.sizes, np.nan)}
 
 
-def _numbers(stream: np.ndarray, cut: np.ndarray) -> list:
-    """The number of each request in its connection; None behind one whose end isn't known, as its frame was cut."""
+def _numbers(stream: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """The number of each request in its connection; NaN behind one whose end isn't known, as its frame was cut."""
     place, before = np.arange(len(stream)), np.cumsum(cut) - cut
     begin = np.maximum.accumulate(np.where(np.diff(stream, prepend=-1) > 0, place, 0))
-    return [None if lost else number for number, lost in zip((place - begin + 1).tolist(),
-                                                            (before > before[begin]).tolist())]
+    return np.where(before > before[begin], np.nan, place - begin + 1)
