@@ -52,7 +52,7 @@ def per_connection(tables: Tables) -> pd.DataFrame:
 def _requests(exchanges, flow, streams):
     by_stream = exchanges.groupby("stream")
     asked, finished = by_stream["requested"].max(), exchanges["finished"]
-    data = flow[(flow["end"] == "server") & (flow["length"] > 0)]
+    data = flow.loc[(flow["end"] == "server") & (flow["length"] > 0), ["stream", "time"]]
     after = data[data["time"] > asked.reindex(data["stream"]).to_numpy(float, na_value=np.nan)]
     before = finished.where(exchanges["requested"] < exchanges["stream"].map(asked))
     return {"requests": by_stream.size().reindex(streams, fill_value=0),
@@ -74,7 +74,7 @@ def _opening(flow, streams):
 
 def _resets(flow, table, ends):
     """The RST that ended the connection, and whether the client sent any."""
-    rows = flow[(flow["flags"] & RST) > 0]
+    rows = flow.loc[(flow["flags"] & RST) > 0, ["stream", "end"]]
     frames = ends["reset_frame"].iloc[::2].astype("Int64").where(table["reset_by"].notna())
     return {"reset_frame": frames, "client_reset": table.index.isin(rows.loc[rows["end"] == "client", "stream"])}
 
@@ -123,7 +123,7 @@ def _close_wait(tables, flow):
     stays = lasting(tables.states, "CLOSE_WAIT", tables.capture.end)
     stays = stays.assign(close_wait=stays["lasted"], close_wait_host=stays["host"])
     way = _direction(stays["stream"], stays["host"])
-    spoke = flow[flow["length"] > 0].groupby("direction")["time"].max()
+    spoke = flow.loc[flow["length"] > 0, ["direction", "time"]].groupby("direction")["time"].max()
     busy = spoke.reindex(way).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)
     stays = stays[~busy & ~(_sent(flow).reindex(way).to_numpy() > _acknowledged(flow).reindex(way).to_numpy())]
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
@@ -137,13 +137,13 @@ def _direction(streams, hosts):
 
 def _sent(flow):
     """By direction, the number behind the last byte of data that was sent."""
-    data = flow[flow["valid"] & (flow["length"] > 0)]
+    data = flow.loc[flow["valid"] & (flow["length"] > 0), ["seq", "length", "direction"]]
     return (data["seq"] + data["length"]).groupby(data["direction"]).max()
 
 
 def _acknowledged(flow):
     """By direction, the highest number of its data that the peer acknowledged."""
-    acks = flow[flow["valid"] & flow["has_ack"]]
+    acks = flow.loc[flow["valid"] & flow["has_ack"], ["ack", "direction"]]
     return acks["ack"].groupby(acks["direction"] ^ 1).max()
 
 
