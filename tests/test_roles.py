@@ -82,6 +82,15 @@ def test_a_client_port_that_goes_to_many_servers(table):
 
 # How it ended
 
+@pytest.mark.parametrize("first", "CS")
+def test_signs_that_disagree(table, first):
+    """A port was a server's in another connection, and its peer's is one of a known service: nobody can tell."""
+    server = [segment(*one, client=("10.0.0.9", 50000), server=("10.0.0.1", 40000)) for one in (*HANDSHAKE, *EXCHANGE)]
+    told_last = between(40000, 80, [*TALK, *FINS] if first == "C" else [*TALK[1:], *FINS])
+    assert table(*told_last)["roles"].tolist() == ["known port"]
+    assert table(*server, *told_last)["roles"].fillna("none").tolist() == ["syn", "none"]
+
+
 @pytest.mark.parametrize("by", "CS")
 def test_reset_by(table, by):
     end = {"C": ("C", 1.0, "RA", 28, 44), "S": ("S", 1.0, "RA", 44, 28)}[by]
@@ -106,10 +115,12 @@ SYNS = [("C", 0.0, "S", 0), ("C", 1.0, "S", 0), ("C", 3.0, "S", 0)]
     (REPEATED, "open"), ([*EXCHANGE, *REPEATED], "unanswered"),
     ([("C", 0.0, "S", 0), ("S", 0.1, "SA", 0, 1), ("S", 1.1, "SA", 0, 1)], "unanswered"),
     ([("S", 0.1, "SA", 0, 1), ("S", 1.1, "SA", 0, 1)], "open"),
-    ([*HANDSHAKE, *EXCHANGE, *[("C", 5.0 + wait, "A", 27, 44, b"x") for wait in range(9)]], "open")],
+    ([*HANDSHAKE, *EXCHANGE, *[("C", 5.0 + wait, "A", 27, 44, b"x") for wait in range(9)]], "open"),
+    ([*HANDSHAKE, *EXCHANGE, *[("C", 5.0 + wait, "A", 28, 44, b"x") for wait in range(4)]], "open"),
+    ([*HANDSHAKE, *EXCHANGE, REPEATED[0], ("C", 1.00001, *REPEATED[0][2:])], "open")],
     ids=["SYNs", "one SYN", "a frame twice", "one direction", "something came", "data", "data once", "acknowledged",
          "the peer spoke", "the end has heard something", "the peer is never seen", "no SYN", "SYN-ACKs",
-         "SYN-ACKs alone", "keep-alive probes"])
+         "SYN-ACKs alone", "keep-alive probes", "window probes", "data in a frame twice"])
 def test_unanswered(table, rows, ending):
     assert told(table(*rows), "ending") == [ending]
 
