@@ -150,6 +150,7 @@ def test_the_servers_log_says_the_same(folder, measured):
         assert f"{own['method']} {own['target']} HTTP/{version}" == row.request and own["status"] == row.status
         assert any(pd.isna(size) for size in (own["response_bytes"], row.bytes_sent)) \
             or own["response_bytes"] == row.bytes_sent
+    assert (ours["response_bytes"].notna() == ours["finished"].notna()).all()      # no frame of these was lost
     measured(f"log      {folder.name:24} {len(ours)} exchanges over TLS equal")
 
 
