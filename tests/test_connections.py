@@ -138,6 +138,14 @@ def test_reset_of_a_connection_of_which_one_side_was_captured(row):
     assert [found[name] for name in ("ending", "time_wait")] == ["reset", None]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_reset_wherever_it_stands_shows_that_its_sender_was_captured(row, place):
+    """The server acknowledges more after its FIN: the client had not closed at the number that the FIN acknowledged."""
+    closing = [("S", 1.0, "FA", 44, 28), ("S", 1.1, "A", 45, 50)]
+    assert row(*closing)["closer"] is None
+    assert row(*closing[:place], ("C", 1.05, "R", 28), *closing[place:])["closer"] == "server"
+
+
 def test_fin_not_captured_but_acknowledged(row):
     """The server's FIN acknowledges a byte that the client wasn't seen to send: its FIN, or data; no silence tells."""
     closing = [("S", 1.1, "FA", 44, 29), ("C", 1.2, "A", 29, 45)]
@@ -446,6 +454,15 @@ def test_syn_captured_late_and_a_reset(row):
     assert [found[name] for name in ("ending", "client_bytes", "time_wait")] == ["reset", 27, "none"]
 
 
+def test_syn_captured_last_behind_a_reset_and_nothing_but_the_handshake(row):
+    assert row(*HANDSHAKE[1:], ("S", 0.3, "R", 1), HANDSHAKE[0])["ending"] == "reset"
+
+
+def test_an_old_segment_between_two_syns_is_not_what_the_first_one_opened(row):
+    refused = [("C", 0.0, "S", 0), ("C", 0.0, "A", 100_000, 900), ("S", 0.0, "RA", 0, 1)]
+    assert [row(*refused, *OPEN, *SERVER_CLOSES)[name] for name in ("ending", "time_wait")] == ["fin", "server"]
+
+
 def test_what_an_older_connection_left_is_not_before_a_late_syn(row):
     """The server's ACK acknowledges more than the SYN that it answers: it is an older connection's."""
     old = [("C", 0.0, "S", 0), ("S", 0.01, "A", 5, 28), ("C", 0.02, "R", 28)]
@@ -518,6 +535,10 @@ def test_a_fin_alone_tells_only_what_its_answer_shows(lossy):
         found, stays = lossy(1, *OPEN, SERVER_CLOSES[0], *answer)
         assert found["closer"] is None and not set(stays["state"]) & {"CLOSE_WAIT", "FIN_WAIT_1", "FIN_WAIT_2"}
         assert lossy(0, *OPEN, SERVER_CLOSES[0], *answer)[0]["closer"] == "server"
+
+
+def test_the_answer_to_a_fin_alone_may_stand_first_in_the_file(lossy):
+    assert lossy(1, ("C", 1.1, "A", 28, 45), OPEN[3], SERVER_CLOSES[0])[0]["closer"] == "server"
 
 
 def test_what_frames_show_stays_known_where_others_were_dropped(lossy):

@@ -251,9 +251,9 @@ def test_an_acknowledgment_of_less_than_the_answer(rows, turns, answered):
     ([("C", get(b"/1")), ("C", get(b"/2")), ("S", FIVE + MISSING), ("C", get(b"/3")), ("S", HINTS + ACCEPTED)], [0],
      [("/2", None), ("/3", 202)]),
     ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", MISSING)], [1, 2], [("/1", None)]),
-    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING)],
-     [5],
-     [("/1", 200), ("/2", None), ("/3", None)])],
+    ([("C", get(b"/1")), ("S", FIVE), ("C", get(b"/2")), ("S", HINTS), ("C", get(b"/3")), ("S", FIVE), ("S", MISSING),
+      ("C", get(b"/4")), ("S", ACCEPTED)], [5],
+     [("/1", 200), ("/2", None), ("/3", None), ("/4", None)])],
     ids=["first of two", "second of three", "last", "then told by an ACK", "both", "a request",
          "a request, then told by an ACK",
          "an answer and the next request", "of a client that doesn't wait"])
@@ -290,6 +290,12 @@ def test_an_answer_that_was_sent_again_acknowledges_a_later_request(rows, unseen
     first, *_, answer, second, answered, third, last = talk(*turns)
     again = (answer[0], second[1] + 0.5, *answer[2:4], answered[4], answer[5])
     assert rows(segments=[first, second, again, answered, third, last]) == [("/1", status), ("/2", 200), ("/3", 404)]
+
+
+def test_a_response_that_crosses_the_request(rows):
+    """Sent unasked, before the request had arrived; the client, which has asked, takes it for the answer."""
+    (asked, answer), body = talk(("C", get()), ("S", FIVE)), FIVE
+    assert rows(segments=[asked, (*answer[:4], 1, body)]) == [("/", 200)]
 
 
 def test_response_before_any_request(rows):
