@@ -16,13 +16,15 @@ def ipv4_headers(capture: Capture, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     All fields of the latter are 0 where there is none (IPv6), or one with options.
     """
     at, table = capture.headers["payload_at"][rows], capture.segments
-    size = np.zeros(len(rows), np.int64)
+    size, left = np.zeros(len(rows), np.int64), np.arange(len(rows))
+    expected = {name: table[name].to_numpy()[rows] for name in ("sport", "dport", "seq", "ack")}
     for length in range(TCP_LENGTH, LONGEST_HEADER + 1, 4):
-        header = _read(capture.data, at - length, TCP)
+        header = _read(capture.data, at[left] - length, TCP)
         fits = (header["offset_flags"] >> 12) * 4 == length
-        for name in ("sport", "dport", "seq", "ack"):
-            fits &= header[name] == table[name].to_numpy()[rows]
-        size[fits & (size == 0)] = length
+        for name, values in expected.items():
+            fits &= header[name] == values[left]
+        size[left[fits]] = length
+        left = left[~fits]
     ip = _read(capture.data, at - size - IPV4.itemsize, IPV4).copy()
     ip[(ip["version_ihl"] != PLAIN) | (size == 0)] = np.zeros(1, IPV4)
     return size, ip

@@ -146,6 +146,11 @@ def _endpoints(capture: Capture) -> tuple[np.ndarray, pd.api.extensions.Extensio
     return local, pd.array([f"{addresses[code >> 16]}:{code & 0xFFFF}" for code in endpoints.tolist()], "string")
 
 
+def addresses(endpoints: pd.Series) -> pd.Series:
+    """The address of each of `endpoints` (`address:port`), which is missing where that is."""
+    return endpoints.map(lambda text: text.rpartition(":")[0], na_action="ignore").astype(endpoints.dtype)
+
+
 # Opening: RFC 9293 section 3.5
 
 def _opening(flow: Flow, known: np.ndarray) -> dict:

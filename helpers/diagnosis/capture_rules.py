@@ -219,8 +219,8 @@ def no_reuse(case: Case) -> Iterator[Finding]:
 def pool_too_small(case: Case) -> Iterator[Finding]:
     """`pool-too-small`: connections are used again, yet the client closes many while it goes on asking."""
     for client, server, group in _pairs(case, 10):
-        last, busy = group["last_request"].max(), _busy_at_once(case.tables.exchanges, group.index)
-        idle = group["client_fin"] - group["free_since"].astype("Float64")
+        last, busy = group["asked_last"].max(), _busy_at_once(case.tables.exchanges, group.index)
+        idle = group["client_fin"] - group["finished_last"].fillna(group["established"]).astype("Float64")
         closed = group[((group["closer"] == "client") & (group["client_fin"] < last)
                         & (idle <= case.limits.at_once)).fillna(False)]
         anew = int((group["opened"] > closed["client_fin"].min()).sum())
@@ -255,9 +255,9 @@ def slow_reader(case: Case) -> Iterator[Finding]:
     """`slow-reader`: an end whose window is zero for long (RFC 9293 section 3.8.6.1)."""
     flow = segment_flow(case.tables.capture)
     # Not a SYN: proxies hold a new connection by a zero window. Not after a FIN: who has closed reads nothing.
-    rows = flow[flow["has_ack"] & flow["valid"] & (flow["flags"] & SYN == 0) & ~flow["fin_before"]
-                & flow["stream"].isin(case.facts.index)]
-    rows = rows[rows["stream"].isin(rows.loc[rows["window"] == 0, "stream"])].set_index("stream")
+    counts = flow["has_ack"] & flow["valid"] & (flow["flags"] & SYN == 0) & ~flow["fin_before"]
+    shut = case.facts.index.intersection(flow.loc[counts & (flow["window"] == 0), "stream"])
+    rows = flow.loc[counts & flow["stream"].isin(shut), ["stream", "end", "window", "time"]].set_index("stream")
     for end in ("client", "server") if len(rows) else ():
         own = rows[rows["end"] == end]
         closed = (own["window"] == 0).to_numpy()
@@ -288,15 +288,9 @@ REST_ON_ABSENCE = (refused, syn_unanswered, path_silent, fin_unanswered, keepali
 
 
 def _pairs(case, least):
-    """(client address, server, facts of their connections, with `last_request`) of pairs with `least` connections."""
-    if len(case.facts) < least:
-        return
-    finished = case.tables.exchanges.groupby("stream")["finished"].max().reindex(case.facts.index)
-    facts = case.facts.assign(last_request=case.facts["asked_last"],
-                              free_since=finished.fillna(case.facts["established"]),
-                              address=case.facts["client"].str.replace(r":\d+$", "", regex=True))
+    """(client's address, server, facts of their connections) of pairs with `least` connections, or more."""
     pair = ["address", "server"]
-    for (client, server), group in of_groups(facts, pair, "size", "client", least).groupby(pair):
+    for (client, server), group in of_groups(case.facts, pair, "size", "client", least).groupby(pair):
         if group["requests"].sum():
             yield client, server, group
 

@@ -36,7 +36,7 @@ def examples(texts: Iterable[str], most: int = 3) -> str:
 
 def clients(group: pd.DataFrame) -> str:
     """The addresses of the clients of `group`, rows of `per_connection`."""
-    return examples(sorted(set(group["client"].str.replace(r":\d+$", "", regex=True))))
+    return examples(sorted(set(group["address"])))
 
 
 def streams(group: pd.DataFrame, frames: bool = False) -> str:

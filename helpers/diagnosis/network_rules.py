@@ -96,4 +96,4 @@ def _taken_again(facts):
     """`facts` with `pause`: seconds since the client, as the first, closed the last connection of the same ends."""
     ends = facts.assign(left=facts["closed"].where(facts["time_wait"].isin(["client", "both"])))
     left = ends.groupby(["client", "server"])["left"].shift().astype("Float64")
-    return facts.assign(pause=facts["opened"] - left, address=facts["client"].str.replace(r":\d+$", "", regex=True))
+    return facts.assign(pause=facts["opened"] - left)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import ACK, FIN, RST, SYN, Capture, ttls
-from helpers.connections import end_events, keepalive_probes
-from helpers.flow import handshakes, segment_flow
+from helpers.connections import addresses, end_events, keepalive_probes
+from helpers.flow import NONE, handshakes, highest, segment_flow
 from helpers.states import lasting
 
 # How a TLS record of an alert begins: its type in the clear (RFC 5246), or sealed, an alert's size (RFC 8446 section 5)
@@ -26,8 +26,9 @@ class Tables(Protocol):
 def per_connection(tables: Tables) -> pd.DataFrame:
     """One row per connection whose SYN was captured, index `stream`: the columns of `connections`, and
 
-    `requests` (HTTP exchanges), `answered` (of them, those with a whole answer), `asked_last` (when the last request
-    began), `answer_began` (when the server next sent data), `finished_before` (when the answer before it was whole);
+    `address` (of the client); `requests` (HTTP exchanges), `answered` (of them, those with a whole answer),
+    `asked_last` (when the last request began), `answer_began` (when the server next sent data), `finished_before` (when
+    the answer before it was whole), `finished_last` (when the last was);
     `syns` (of the client), `repeated_syns_for` (seconds from the first to the last), `only_syns` (neither end sent
     anything but those and RSTs); `client_fin`, `server_fin` (seconds); `reset_frame` (of the RST that ended it),
     `client_reset` (whether the client sent any); `tls`, `alert_after_fin` (the
@@ -39,7 +40,8 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     """
     capture, table = tables.capture, tables.connections
     ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
-    facts = table.assign(client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
+    facts = table.assign(address=addresses(table["client"]),
+                         client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
                          **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),
                          **_resets(flow, table, ends), tls=table.index.isin(handshakes(capture).index),
                          **_unanswered(flow, table.index), **_fin_unanswered(flow, table.index),
@@ -59,7 +61,8 @@ def _requests(exchanges, flow, streams):
             "answered": by_stream["finished"].count().reindex(streams, fill_value=0),
             "asked_last": asked.reindex(streams),
             "answer_began": after.groupby("stream")["time"].min().reindex(streams),
-            "finished_before": before.groupby(exchanges["stream"]).max().reindex(streams)}
+            "finished_before": before.groupby(exchanges["stream"]).max().reindex(streams),
+            "finished_last": by_stream["finished"].max().reindex(streams)}
 
 
 def _opening(flow, streams):
@@ -83,7 +86,7 @@ def _ttls(capture, facts):
     """The TTL of the RST that ended the connection, and the one of all other segments of the end that it names."""
     by = facts["reset_by"].dropna()
     places = np.flatnonzero(capture.segments["stream"].isin(by.index))
-    rows = capture.segments.iloc[places].assign(ttl=ttls(capture, places))
+    rows = capture.segments[["stream", "host", "flags"]].iloc[places].assign(ttl=ttls(capture, places))
     rows = rows[(rows["host"].astype("string") == rows["stream"].map(by)).fillna(False) & (rows["ttl"] > 0)]
     own = rows[~rows["flags"].str.contains("R")].groupby("stream")["ttl"].agg(["min", "max"])
     return {"reset_ttl": pd.Series(rows["ttl"].reindex(facts["reset_frame"]).to_numpy(float), facts.index),
@@ -125,7 +128,7 @@ def _close_wait(tables, flow):
     way = _direction(stays["stream"], stays["host"])
     spoke = flow.loc[flow["length"] > 0, ["direction", "time"]].groupby("direction")["time"].max()
     busy = spoke.reindex(way).to_numpy() > stays["since"].to_numpy(float, na_value=np.nan)
-    stays = stays[~busy & ~(_sent(flow).reindex(way).to_numpy() > _acknowledged(flow).reindex(way).to_numpy())]
+    stays = stays[~busy & ~(_sent(flow, way) > _acknowledged(flow, way))]
     stays = stays.sort_values("close_wait", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
     return {name: stays[name].reindex(tables.connections.index) for name in ("close_wait", "close_wait_host")}
 
@@ -135,16 +138,23 @@ def _direction(streams, hosts):
     return np.where(hosts.isna(), -1, 2 * streams.to_numpy() + (hosts == "server").to_numpy(bool, na_value=False))
 
 
-def _sent(flow):
-    """By direction, the number behind the last byte of data that was sent."""
-    data = flow.loc[flow["valid"] & (flow["length"] > 0), ["seq", "length", "direction"]]
-    return (data["seq"] + data["length"]).groupby(data["direction"]).max()
+def _sent(flow, ways):
+    """For each direction in `ways`, the number behind the last byte of data that was sent; missing where none was."""
+    rows = (flow["valid"] & (flow["length"] > 0)).to_numpy()
+    return _highest(flow["seq"].to_numpy() + flow["length"].to_numpy(), flow["direction"].to_numpy(), rows, ways)
 
 
-def _acknowledged(flow):
-    """By direction, the highest number of its data that the peer acknowledged."""
-    acks = flow.loc[flow["valid"] & flow["has_ack"], ["ack", "direction"]]
-    return acks["ack"].groupby(acks["direction"] ^ 1).max()
+def _acknowledged(flow, ways):
+    """For each direction in `ways`, the highest number of its data that the peer acknowledged; missing: none."""
+    rows = (flow["valid"] & flow["has_ack"]).to_numpy()
+    return _highest(flow["ack"].to_numpy(), flow["direction"].to_numpy() ^ 1, rows, ways)
+
+
+def _highest(values, direction, rows, ways):
+    """The highest of `values` among `rows` of each of `ways`, which are directions; missing: none, or way -1."""
+    by_direction = highest(values, direction, rows, int(max(direction.max(initial=-1), ways.max(initial=-1))) + 2)
+    found = np.where(ways < 0, NONE, by_direction[ways])
+    return np.where(found == NONE, np.nan, found)
 
 
 def _unanswered(flow, streams):
@@ -185,12 +195,12 @@ def _repeated(flow, sent, answers, streams):
         return pd.DataFrame({"repeating": pd.Series(pd.NA, streams, "str"), "repeated": 0.0} | dict.fromkeys(
             ("silent_since", "repeated_for", "heard"), np.nan), streams)
     flow, sent, answers = flow[again], sent[again], answers[again]
-    parts, acknowledged = [], _acknowledged(flow)
+    parts = []
     for end in ("client", "server"):
         heard = ((flow["end"] != end) & answers).groupby(flow["stream"]).cumsum()
         mine = flow.assign(heard=heard)[(flow["end"] == end) & sent & flow["valid"]]
         times = mine.groupby(["stream", "seq", "heard"])["time"].agg(["size", "min", "max"]).reset_index()
-        reached = acknowledged.reindex(2 * times["stream"] + (end == "server")).to_numpy()
+        reached = _acknowledged(flow, (2 * times["stream"] + (end == "server")).to_numpy())
         times = times[~(times["seq"].to_numpy() < reached)]
         most = times.sort_values("size", kind="stable").drop_duplicates("stream", keep="last").set_index("stream")
         parts.append(pd.DataFrame({"repeating": end, "repeated": most["size"] - 1, "silent_since": most["min"],

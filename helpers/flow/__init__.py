@@ -6,6 +6,7 @@ which `flows(capture)` yields.
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from helpers.captures import Capture
@@ -50,12 +51,18 @@ def segment_flow(capture: Capture, stream: int | None = None) -> pd.DataFrame:
     if stream is not None and "segment_flow" not in capture.derived:
         return segment_flow(_only(capture, stream)).assign(stream=stream)
     if "segment_flow" not in capture.derived:
-        flow = next(flows(capture, NO_LIMIT))
-        columns = {name: getattr(flow, name) for name in COLUMNS} | known_before(flow)._asdict()
-        columns["end"] = pd.Categorical.from_codes(flow.direction & 1, HOSTS)
-        capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[flow.row], copy=False)
+        parts = list(of_flows(_columns, capture))
+        columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+        columns["end"] = pd.Categorical.from_codes(columns["direction"] & 1, HOSTS)
+        capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[columns["row"]], copy=False)
     whole = capture.derived["segment_flow"]
     return whole if stream is None else whole[whole["stream"] == stream]
+
+
+def _columns(flow: Flow) -> dict[str, np.ndarray]:
+    """The columns of `segment_flow` for a batch."""
+    columns = {name: getattr(flow, name) for name in COLUMNS} | known_before(flow)._asdict()
+    return columns | {"stream": flow.stream + flow.first, "direction": flow.direction + 2 * flow.first}
 
 
 def _only(capture: Capture, stream: int) -> Capture:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.connections import FIN_TIMEOUT, HOSTS, connections, end_events, forgotten_at, handshakes
+from helpers.connections import FIN_TIMEOUT, HOSTS, addresses, connections, end_events, forgotten_at, handshakes
 from helpers.diagnosis import LIMITS, Limits, diagnose
 from helpers.exchanges import exchanges
 from helpers.quic import quic_connections, quic_exchanges, quic_unread
@@ -242,7 +242,7 @@ def stayed(incident: Incident) -> pd.DataFrame:
 
 def _by_end(stays):
     """How many `stays` there are, and how long the longest lasted, by state, host and address."""
-    stays = stays.assign(address=_address(stays["local"]), host=stays["host"].fillna(CANNOT_TELL))
+    stays = stays.assign(address=addresses(stays["local"]), host=stays["host"].fillna(CANNOT_TELL))
     groups = stays.groupby(["state", "host", "address"])["lasted"]
     return groups.agg(sockets="size", longest="max").reset_index()
 
@@ -257,7 +257,7 @@ def peaks(incident: Incident) -> pd.DataFrame:
 
 def _peaks(incident):
     waits = incident.states[incident.states["state"] == "TIME_WAIT"]
-    waits = waits.assign(address=_address(waits["local"]), host=waits["host"].fillna(CANNOT_TELL))
+    waits = waits.assign(address=addresses(waits["local"]), host=waits["host"].fillna(CANNOT_TELL))
     rows = []
     for address, host in waits.value_counts(["address", "host"]).head(LONGEST_TABLE).index:
         curve = count(waits[waits["address"] == address], "TIME_WAIT", host)
@@ -308,7 +308,3 @@ def endpoints(incident: Incident) -> pd.DataFrame:
     local = end_events(incident.capture)["local"].unstack("end")
     return incident.connections.assign(**{
         host: incident.connections[host].fillna(local[host] + " ?") for host in HOSTS})
-
-
-def _address(sockets):
-    return sockets.str.rpartition(":")[0] if len(sockets) else sockets
