@@ -189,8 +189,9 @@ def _repeated(flow, sent, answers, streams):
     `sent`, `answers`: which rows of `flow`. Columns: see `_unanswered`; `repeated` is 0 where nothing was sent again,
     and the others are `<NA>` there.
     """
-    again = flow.loc[sent & flow["valid"], ["stream", "end", "seq"]]
-    again = flow["stream"].isin(again.loc[again.duplicated(), "stream"])     # few connections repeat anything
+    what = flow.loc[sent & flow["valid"], ["direction", "seq"]]
+    repeated = what[what["seq"].mul(1 << 20).add(what["direction"]).duplicated(keep=False)]
+    again = flow["stream"].isin(repeated.loc[repeated.duplicated(), "direction"] // 2)  # few connections have any
     if not again.any():
         return pd.DataFrame({"repeating": pd.Series(pd.NA, streams, "str"), "repeated": 0.0} | dict.fromkeys(
             ("silent_since", "repeated_for", "heard"), np.nan), streams)

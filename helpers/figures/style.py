@@ -11,7 +11,6 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -65,6 +64,8 @@ def show(fig: Figure | Axes, alt: str, title: str | None = None) -> None:
     `alt`: what it shows, in words: the PNG's alternative text and the output's plain text. `title`: its
     message, written above all its axes.
     """
+    from IPython.display import display
+
     fig = fig.figure
     if title is not None and len(fig.axes) == 1:
         fig.axes[0].set_title(title)

@@ -108,21 +108,22 @@ def protocols(capture: Capture) -> pd.DataFrame:
     table = np.full((len(kinds), len(index)), None, object)
     if "spoken" not in capture.derived:
         capture.derived["spoken"] = [row for rows in of_flows(partial(spoken, capture), capture) for row in rows]
-    for streams, values in capture.derived["spoken"]:
+    for streams, values, _ in capture.derived["spoken"]:
         for column, value in zip(table, values):
             column[streams] = value
     return pd.DataFrame({name: pd.array(column, kind) for (name, kind), column in zip(kinds.items(), table)}, index)
 
 
 def spoken(capture: Capture, flow: Flow) -> list[tuple]:
-    """What the connections of `flow` speak: (stream, or an array of streams, their columns in `protocols`)."""
+    """What the connections of `flow` speak: (stream or streams, columns in `protocols`, whether it is TLS)."""
     rows = []
     for streams, pair, begins in _beginnings_of(capture, flow):
         name, server = begins.protocol, None
         if name == "tls":
             session = _session(pair, begins, capture)
             name, server = inside(session) or "tls", session.hellos.client and session.hellos.client.server_name
-        rows.append((streams, (name, server, begins.asks if begins.shown else None, begins.shown)))
+        asks = begins.asks if begins.shown else None
+        rows.append((streams, (name, server, asks, begins.shown), begins.protocol == "tls"))
     return rows
 
 
@@ -142,8 +143,10 @@ def handshakes(capture: Capture) -> pd.DataFrame:
 
 
 def _handshakes(capture: Capture) -> pd.DataFrame:
-    rows = {stream: _handshake(pair[begins.asks], pair[begins.asks ^ 1], _session(pair, begins, capture))
-            for stream, pair, begins in _beginnings(capture) if begins.protocol == "tls"}
+    none = not any(over_tls for *_, over_tls in capture.derived.get("spoken", [(None, True)]))
+    rows = {} if none else {
+        stream: _handshake(pair[begins.asks], pair[begins.asks ^ 1], _session(pair, begins, capture))
+        for stream, pair, begins in _beginnings(capture) if begins.protocol == "tls"}
     columns = zip(*rows.values()) if rows else [()] * len(HANDSHAKE_COLUMNS)
     return pd.DataFrame({name: pd.array(list(column), kind) for (name, kind), column in zip(
         HANDSHAKE_COLUMNS.items(), columns)}, pd.Index(list(rows), dtype="int64", name="stream"))

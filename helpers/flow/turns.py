@@ -5,8 +5,7 @@ request acknowledges all that came before, and so says where its answer begins. 
 `helpers.exchanges`, which reads any connection, message after message, and gives the same.
 """
 
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,19 +23,28 @@ UNKNOWN = None, None, 0
 
 
 class Heads(NamedTuple):
-    """What segments begin with: the first lines (None: no head) and framings; sizes of the messages.
+    """What segments begin with: `which` of the heads that there are, each of them once; `sizes` of the messages.
 
-    The size is 0 where the frame was cut in its head.
+    `lines`, `framings`: of the heads, the first line (None: no head) and how the message ends. The size is 0 where the
+    frame was cut in its head.
     """
 
+    which: np.ndarray
     lines: Sequence
     framings: Sequence
     sizes: np.ndarray
 
     def at(self, kept: np.ndarray) -> "Heads":
         """Those that the mask `kept` chooses."""
-        chosen = kept.tolist()
-        return Heads(*(list(compress(column, chosen)) for column in self[:2]), self.sizes[kept])
+        return self._replace(which=self.which[kept], sizes=self.sizes[kept])
+
+    def of_line(self, told: Callable, kind: type) -> np.ndarray:
+        """What `told` says of the first line of each, which it is asked once for each head that there is."""
+        return np.array([told(line) for line in self.lines], kind)[self.which]
+
+    def framed(self, framings: Sequence) -> np.ndarray:
+        """Which of them end in one of these ways."""
+        return np.array([framing in framings for framing in self.framings])[self.which]
 
 
 def in_turns(capture: Capture, flow: Flow) -> tuple[np.ndarray, dict]:
@@ -84,10 +92,10 @@ def _heads(capture: Capture, sent: Payload, rows: np.ndarray, grammar: Grammar) 
     data, at, size = capture.data.data, sent.at[rows], sent.size[rows]
     cut = (size < (sent.end - sent.seq)[rows]) & (size < LONGEST_KNOWN)
     ends = at + np.where(rows < 0, 0, np.minimum(size, LONGEST_KNOWN))
-    texts = [data[begin:end].tobytes() for begin, end in zip(at.tolist(), ends.tolist())]
-    heads = {key: _head(*key, grammar) for key in set(zip(texts, cut.tolist()))}        # many are the same
-    lines, framings, sizes = zip(*map(heads.__getitem__, zip(texts, cut.tolist())))
-    return Heads(lines, framings, np.array(sizes))
+    texts, found = (data[begin:end].tobytes() for begin, end in zip(at.tolist(), ends.tolist())), {}
+    which = np.array([found.setdefault(key, len(found)) for key in zip(texts, cut.tolist())])     # many are the same
+    lines, framings, sizes = zip(*(_head(*key, grammar) for key in found))
+    return Heads(which, lines, framings, np.array(sizes)[which])
 
 
 def _head(text: bytes, cut: bool, grammar: Grammar) -> tuple:
@@ -101,16 +109,14 @@ def _head(text: bytes, cut: bool, grammar: Grammar) -> tuple:
 
 def _no_body(requests: Heads, lengths: np.ndarray) -> np.ndarray:
     """Which requests are a head and nothing else, whole in their segment of so many bytes, or cut with its frame."""
-    plain = np.array([line is not None and line[0] not in OF_THEIR_OWN for line in requests.lines])
-    bare = np.array([framing == "none" for framing in requests.framings])
-    return plain & ((requests.sizes == 0) | bare & (requests.sizes == lengths))
+    plain = requests.of_line(lambda line: line is not None and line[0] not in OF_THEIR_OWN, bool)
+    return plain & ((requests.sizes == 0) | requests.framed(("none",)) & (requests.sizes == lengths))
 
 
 def _final(answers: Heads) -> np.ndarray:
     """Which answers are final ones that say how long they are, or were cut with their frame."""
-    final = np.array([line is not None and line[0] >= 200 for line in answers.lines])
-    by_length = np.array([framing in BY_LENGTH for framing in answers.framings])
-    return final & ((answers.sizes == 0) | by_length)
+    final = answers.of_line(lambda line: line is not None and line[0] >= 200, bool)
+    return final & ((answers.sizes == 0) | answers.framed(BY_LENGTH))
 
 
 def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -126,11 +132,12 @@ def _follow(more: np.ndarray, begins: np.ndarray, sizes: np.ndarray, place: np.n
 def _columns(stream: np.ndarray, requests: Heads, answers: Heads, asked: np.ndarray, answered: np.ndarray,
              ended: np.ndarray) -> dict:
     """The exchanges, as columns of `helpers.exchanges`; `asked`, `answered`, `ended`: times."""
-    status = np.array([line[0] if line else np.nan for line in answers.lines])
-    whole = answers.sizes > 0
+    status = answers.of_line(lambda line: line[0] if line else np.nan, float)
+    whole, line = answers.sizes > 0, [line and http1.shown(line) for line in requests.lines]
     return {"stream": stream, "nth": _numbers(stream, requests.sizes == 0),
-            **dict(zip(("method", "target", "version"), zip(*map(http1.shown, requests.lines)))),
-            "status": status, "framing": answers.framings, "requested": asked,
+            **{name: np.array([parts and parts[place] for parts in line], object)[requests.which]
+               for place, name in enumerate(("method", "target", "version"))},
+            "status": status, "framing": np.array(answers.framings, object)[answers.which], "requested": asked,
             "answered": np.where(np.isnan(status), np.nan, answered), "finished": np.where(whole, ended, np.nan),
             "response_bytes": np.where(whole, answers.sizes, np.nan)}
 

@@ -336,7 +336,7 @@ def test_kinds_of_target(target, kind):
 
 def test_show_gives_the_alternative_text_twice_and_closes_the_figure(monkeypatch):
     shown = []
-    monkeypatch.setattr(figures.style, "display", shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
     fig, ax = figures.figure(2)
     figures.show(fig, "A line that rises.")
     data, metadata = shown[0]._repr_png_()
