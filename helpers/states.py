@@ -153,7 +153,16 @@ def _put_together(stays: list) -> Stays:
     rows = np.flatnonzero(np.stack(where, axis=1))
     end, column = np.divmod(rows, len(stays))
     state = np.array([STATES.index(name) for name in names], np.int8)[column]
-    return Stays(end, state, *(np.stack(times, axis=1).ravel()[rows] for times in (since, until)))
+    return Stays(end, state, *(_each_from_its_own(times, column, end) for times in (since, until)))
+
+
+def _each_from_its_own(times: Sequence[np.ndarray], which: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """For each stay the time of its `end`, in that array of `times` whose place `which` says."""
+    found = np.empty(len(end))
+    for number, its_times in enumerate(times):
+        rows = which == number
+        found[rows] = its_times[end[rows]]
+    return found
 
 
 def _by_time(stays: Stays) -> np.ndarray | slice:

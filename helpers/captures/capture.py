@@ -96,8 +96,7 @@ class Capture:
     @property
     def _udp(self):
         if "datagrams" not in self.derived:
-            places = dict(self.headers["udp"])
-            self.derived["datagrams"] = datagrams_of(self.data, places, places.pop("seconds"))
+            self.derived["datagrams"] = datagrams_of(self.data, self.headers["udp"])
         return self.derived["datagrams"]
 
     def frame_bytes(self, frame: int) -> bytes:
@@ -129,11 +128,12 @@ def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Pr
     time_ns = _times(frames, progress)
     data = _defragment(data, fragments, time_ns, columns, udp, addresses, skipped) if fragments else data
     start, seconds = seconds_since_first(time_ns)
+    del time_ns
     texts = number_addresses(columns.whole(), addresses)
     columns, udp = (_in_order(table.whole(), name) if fragments else table.whole()
                     for table, name in ((columns, "frame"), (udp, "number")))
     segments = as_segments(columns, texts, seconds[columns["frame"] - 1])
-    headers = _headers(columns, frames, segments, udp | {"seconds": seconds})
+    headers = _headers(columns, frames, segments, udp | {"time": seconds[udp["number"] - 1]})
     cuts = [f"byte {base + at}: {reason}" for at, reason in progress.cuts]
     return Capture(str(path), segments, len(seconds), dict(+skipped), pd.Timestamp(start, unit="ns", tz="UTC"),
                    float(seconds.max(initial=0)), "; ".join(filter(None, (*cuts, damage))) or None, data, headers,
@@ -177,8 +177,8 @@ def _defragment(data: np.ndarray, fragments: list, time_ns: np.ndarray, columns:
 
 
 def _times(frames: dict, progress: Progress) -> np.ndarray:
-    """The times of all frames in ns; `progress` gets the last one."""
-    time_ns = filled(frames["time_ns"], frames["timeless"], progress.time_ns)
+    """Take the times of all frames, in ns, out of `frames`; `progress` gets the last one."""
+    time_ns = filled(frames.pop("time_ns"), frames["timeless"], progress.time_ns)
     if len(time_ns) and (progress.time_ns is not None or not frames["timeless"].all()):
         progress.time_ns = int(time_ns[-1])
     return time_ns

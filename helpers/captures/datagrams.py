@@ -20,15 +20,15 @@ def places_of(batch: Batch) -> dict[str, np.ndarray]:
     return {name: getattr(batch, name)[udp] for name in PLACE.names}
 
 
-def datagrams_of(data: np.ndarray, places: dict[str, np.ndarray],
-                 seconds: np.ndarray) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def datagrams_of(data: np.ndarray, places: dict[str, np.ndarray]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The table of `Capture.datagrams`; and beside its rows `payload_at` and `payload_captured`, as segments have them.
 
-    `seconds`: the time of each frame of the file. A header that was not captured whole gives no row. The length that
-    UDP claims counts where it is sound: not less than its header, not more than IP carries (RFC 768).
+    `places`: columns of `PLACE`, and `time`, that of the frame in seconds. A header that was not captured whole gives
+    no row. The length that UDP claims counts where it is sound: not less than its header, not more than IP carries
+    (RFC 768).
     """
     whole = places["at"] + headers.UDP.itemsize <= np.minimum(places["end"], places["wire_end"])
-    at, end, wire_end, frame = (places[name][whole] for name in ("at", "end", "wire_end", "number"))
+    at, end, wire_end, frame, time = (places[name][whole] for name in ("at", "end", "wire_end", "number", "time"))
     header, addresses = structures(data, at, headers.UDP), _Addresses(data, places, whole)
     read_addresses(addresses)
     claimed = header["length"].astype(np.int64)
@@ -36,7 +36,7 @@ def datagrams_of(data: np.ndarray, places: dict[str, np.ndarray],
     payload_at = at + headers.UDP.itemsize
     texts = address_texts(addresses.unique4, addresses.unique6)
     table = pd.DataFrame({
-        "time": seconds[frame - 1], "src": pd.Categorical.from_codes(addresses.src, texts),
+        "time": time, "src": pd.Categorical.from_codes(addresses.src, texts),
         "sport": header["sport"].astype(np.int64), "dst": pd.Categorical.from_codes(addresses.dst, texts),
         "dport": header["dport"].astype(np.int64), "length": wire_end - payload_at}, pd.Index(frame, name="frame"))
     return table, {"payload_at": payload_at,

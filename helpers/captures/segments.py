@@ -53,7 +53,9 @@ def filled(time_ns: np.ndarray, timeless: np.ndarray, before: int | None = None)
 def seconds_since_first(time_ns: np.ndarray) -> tuple[int, np.ndarray]:
     """The first of the times, and the seconds since then of each."""
     start = int(time_ns[0]) if len(time_ns) else 0
-    return start, (time_ns - start) / 1e9
+    seconds = (time_ns - start).astype(float)
+    seconds /= 1e9
+    return start, seconds
 
 
 def number_addresses(columns: dict[str, np.ndarray], parts: list[tuple]) -> pd.Index:

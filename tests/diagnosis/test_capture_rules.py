@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from helpers.captures import read_capture
+from helpers.captures import files, read_capture
+from helpers.captures.records import Progress
 from helpers.diagnosis import RULES, Limits, diagnose
 from helpers.diagnosis.file_rules import FILE_RULES
 from helpers.experiments import load, names
@@ -232,12 +234,13 @@ def test_one_direction_only(found):
 def doubled(experiment, path, later):
     """The frames of a recording, each once more `later` seconds after, and without secrets."""
     capture = experiment.capture
-    times = capture.headers["udp"]["seconds"]
-    frames = [(time + wait, number, capture.frame_bytes(number + 1))
-              for number, time in enumerate(times) for wait in (0, later)]
-    frames.sort(key=lambda frame: frame[:2])
+    parts = files.frames(capture.path, files.load(capture.path)[0], Progress())
+    stamps = np.concatenate([part["time_ns"] for part in parts])
+    twice = [(time + wait, number, capture.frame_bytes(number + 1))
+             for number, time in enumerate((stamps - stamps[0]) / 1e9) for wait in (0, later)]
+    twice.sort(key=lambda frame: frame[:2])
     link = 1 if capture.frame_bytes(1)[12:14] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd") else 101   # else a TUN device
-    path.write_bytes(pcap([data for *_, data in frames], [round(1e9 * time) for time, *_ in frames], unit=1, link=link))
+    path.write_bytes(pcap([data for *_, data in twice], [round(1e9 * time) for time, *_ in twice], unit=1, link=link))
     return tables_of(read_capture(path))
 
 
