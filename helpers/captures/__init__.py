@@ -9,7 +9,7 @@ from helpers.captures.errors import CaptureError
 from helpers.captures.ip_headers import ttls
 from helpers.captures.numbers import ACK, FIN, LARGEST_SCALE, RST, SYN
 from helpers.captures.readers import begins, merge_captures, read_capture, read_pieces, toy_capture
-from helpers.captures.records import CHUNK
+from helpers.captures.records import CHUNK, structures
 from helpers.captures.secrets import Secrets, read_key_log
 from helpers.captures.segments import as_segments
 from helpers.captures.streams import in_groups
@@ -17,4 +17,4 @@ from helpers.captures.threads import in_threads
 
 __all__ = ["ACK", "CHUNK", "FIN", "LARGEST_SCALE", "RST", "SYN", "Capture", "CaptureError", "Secrets", "as_segments",
            "begins", "copies", "in_groups", "in_threads", "merge_captures", "read_capture", "read_key_log",
-           "read_pieces", "toy_capture", "ttls", "without"]
+           "read_pieces", "structures", "toy_capture", "ttls", "without"]

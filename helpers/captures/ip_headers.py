@@ -4,6 +4,7 @@ import numpy as np
 
 from helpers.captures.capture import Capture
 from helpers.captures.headers import IPV4, TCP, TCP_LENGTH
+from helpers.captures.records import structures
 
 LONGEST_HEADER = 60
 AT_ONCE = 100_000   # rows, so that their headers take some 20 MB
@@ -38,7 +39,6 @@ def ttls(capture: Capture, rows: np.ndarray) -> np.ndarray:
 
 def _read(data, at, kind):
     """The header of `kind` at each place; where the file has none, as many zeros."""
-    places = at[:, None] + np.arange(kind.itemsize)
-    there = (at >= 0) & (at + kind.itemsize <= len(data))
-    return np.ascontiguousarray(np.where(there[:, None], data[np.clip(places, 0, len(data) - 1)], 0).astype(
-        np.uint8)).view(kind).ravel()
+    found, there = np.zeros(len(at), kind), (at >= 0) & (at + kind.itemsize <= len(data))
+    found[there] = structures(data, at[there], kind)
+    return found

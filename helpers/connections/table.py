@@ -108,9 +108,11 @@ def _who(client: np.ndarray, server: np.ndarray) -> np.ndarray:
 
 def _count_probes(capture: Capture, streams: int) -> np.ndarray:
     """How many keep-alive probes each stream has; in a capture made of pieces, a row may stand for several."""
-    headers = capture.headers
-    probes = keepalive_probes(capture).to_numpy() * headers.get("weight", 1) + headers.get("probes", 0)
-    return np.bincount(capture.segments["stream"], probes, streams)
+    headers, stream = capture.headers, capture.segments["stream"].to_numpy()
+    probe = keepalive_probes(capture).to_numpy()
+    if "weight" not in headers:
+        return np.bincount(stream[probe], minlength=streams)
+    return np.bincount(stream, probe * headers["weight"] + headers["probes"], streams)
 
 
 # How it ended, and who is left with TIME_WAIT

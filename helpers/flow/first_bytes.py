@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers.captures import SYN, Capture
+from helpers.captures import SYN, Capture, structures
 from helpers.flow.batches import ARRAYS, Flow, of_flows
 from helpers.flow.groups import first_row, first_value
 from helpers.flow.reassembly import byte_streams
@@ -22,6 +22,7 @@ from helpers.protocols.tls_session import Session, read_session
 
 EARLY = 1 << 16     # bytes of each direction: more than any handshake takes
 LINE = 128          # bytes in which a request line is looked for in all connections at once
+BYTES_OF_LINE = np.dtype(f"V{LINE}")
 SHORTEST_LINE = 16  # "GET / HTTP/1.1" and its end
 SEARCHED = 16       # pieces of a direction whose beginning was not captured
 HANDSHAKE_COLUMNS = {"server_name": "string", "version": "string", "cipher": "string", "offered": "string",
@@ -202,10 +203,11 @@ def _first_lines(capture: Capture, flow: Flow) -> Iterator[tuple[np.ndarray, Beg
     row = row[connections]
     at, size = (capture.headers[name][flow.row[row]] for name in ("payload_at", "payload_captured"))
     whole = flow.began[row] & (flow.seq[row] == 1) & (flow.flags[row] & SYN == 0) & (size >= SHORTEST_LINE)
+    whole &= at + LINE <= len(capture.data)
     connections, at, size = connections[whole], at[whole], size[whole]
-    places = np.minimum(at[:, None] + np.arange(LINE), len(capture.data) - 1)
-    texts = np.where(np.arange(LINE) < size[:, None], capture.data[places], np.uint8(0))
-    distinct, which = np.unique(texts.view(f"V{LINE}").ravel(), return_inverse=True)
+    texts = structures(capture.data, at, BYTES_OF_LINE)
+    texts.view(np.uint8).reshape(-1, LINE)[np.arange(LINE) >= size[:, None]] = 0
+    distinct, which = np.unique(texts, return_inverse=True)
     for number, text in enumerate(distinct.tolist()):
         line = http1.REQUEST_LINE.fullmatch(text[:text.find(b"\n") + 1])
         if line:

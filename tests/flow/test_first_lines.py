@@ -52,7 +52,8 @@ def test_what_a_client_may_send_first(tmp_path, monkeypatch, payloads, at_once, 
     for place, data in enumerate(payloads):
         rows.append(("C", 0.3 + place, "PA", seq, 1, data))
         seq += len(data)
-    capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *rows)
+    more = [("S", 9.0 + place, "A", 1, seq) for place in range(3)]     # the file goes on for LINE bytes
+    capture = toy(tmp_path / "toy.pcap", *HANDSHAKE, *rows, *more)
     table = protocols(capture)
     assert sum(seen) == at_once
     assert [None if pd.isna(one) else one for one in table["protocol"]] == [protocol]
@@ -66,3 +67,9 @@ def test_a_segment_sent_again_with_other_bytes(tmp_path, monkeypatch):
     table = protocols(capture)
     assert table.loc[0, "protocol"] == "http/1.1"
     pd.testing.assert_frame_equal(table, one_by_one(monkeypatch, capture))
+
+
+def test_a_line_in_the_last_bytes_of_the_file(tmp_path, monkeypatch):
+    seen = counted(monkeypatch)
+    assert protocols(toy(tmp_path / "toy.pcap", *HANDSHAKE, ("C", 0.3, "PA", 1, 1, LINE)))["protocol"][0] == "http/1.1"
+    assert not seen
