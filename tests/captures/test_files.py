@@ -127,3 +127,8 @@ def test_claims_beyond_reason(tmp_path, claim):
     assert f"claims {claim} bytes" in read(tmp_path, broken).cut
     broken = section() + interface() + struct.pack("<II", 6, claim & ~3) + bytes(100)
     assert "byte 48" in read(tmp_path, broken).cut
+
+
+def test_the_most_that_a_record_may_claim(tmp_path):
+    cut = pcap(ETHERNET[:2])[:24] + struct.pack("<IIII", 0, 0, 1 << 18, 1 << 18) + bytes(100)
+    assert read(tmp_path, cut).cut == "byte 24: frame 1 is cut short"

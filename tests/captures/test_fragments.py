@@ -56,6 +56,7 @@ WHOLE = {
 NOT_WHOLE = {
     "one missing": (four()[:1] + four()[2:], {LATER: len(four()) - 2}),
     "the first missing": (four()[1:], {LATER: len(four()) - 1}),
+    "from byte 8 to the end": ([piece(8, BYTES[8:], False)], {LATER: 1}),
     "other identification": ([piece(0, BYTES[:64], True), piece(64, BYTES[64:], False, 8)], {LATER: 1}),
     "longer than a packet may be": ([piece(0, BYTES[:64], True), piece(65528, bytes(64), False)], {OVERLAPS: 2}),
     "overlap": ([piece(0, BYTES[:64], True), piece(56, BYTES[56:128], True), piece(128, BYTES[128:], False)],

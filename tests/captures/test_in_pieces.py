@@ -3,6 +3,7 @@
 import random
 import struct
 
+import numpy as np
 import pytest
 from capture_files import (
     EPOCH,
@@ -24,6 +25,7 @@ from fuzz import assert_pieces_say_the_same, mutate, seeds
 from gallery import capture_of, capture_of_links, conversations
 
 from helpers.captures import CaptureError, read_capture, read_pieces
+from helpers.captures.segments import filled
 
 TIMELESS = section() + interface() + interface(link=101)
 FRAMES = [packet(data, time // 1000) for data, time in zip(ETHERNET, TIMES)]
@@ -47,6 +49,14 @@ KINDS = {f"variant {magic:x} {version}": lambda kind=(magic, version): pcap_vari
 LARGE = ("conversations", "links")      # a piece for each of their frames takes seconds
 SIZES = [(case, size) for case in CASES for size in (1, 77, 700) if size > 1 or case not in LARGE] + [
     (kind, 200) for kind in KINDS]
+
+
+def test_a_frame_without_a_time_has_that_of_the_one_before():
+    """Of the same piece, also where that is its first; else of the piece before; else the first time that there is."""
+    times, timeless = np.array([70, 0, 0, 80]), np.array([False, True, True, False])
+    assert filled(times, timeless, 60).tolist() == [70, 70, 70, 80]
+    assert filled(times[1:], timeless[1:], 60).tolist() == [60, 60, 80]
+    assert filled(times[1:], timeless[1:]).tolist() == [80, 80, 80]
 
 
 @pytest.mark.parametrize("case, size", SIZES)

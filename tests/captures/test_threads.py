@@ -46,6 +46,7 @@ def test_several_files_too():
     paths = CAPTURES[:3]
     one, two = (merge_captures(paths, threads=threads) for threads in (1, 2))
     pd.testing.assert_frame_equal(one.segments, two.segments, check_exact=True)
+    assert (one.threads, two.threads) == (1, 2)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
