@@ -128,7 +128,6 @@ def capture_of(path: str, data: np.ndarray, chunks: Iterable[dict], progress: Pr
     time_ns = _times(frames, progress)
     data = _defragment(data, fragments, time_ns, columns, udp, addresses, skipped) if fragments else data
     start, seconds = seconds_since_first(time_ns)
-    del time_ns
     texts = number_addresses(columns.whole(), addresses)
     columns, udp = (_in_order(table.whole(), name) if fragments else table.whole()
                     for table, name in ((columns, "frame"), (udp, "number")))

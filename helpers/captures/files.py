@@ -25,14 +25,14 @@ OTHER_CAPTURES = (              # capture files that editcap can read
     b"\x05VNF")                 # Visual Networks
 
 
-def load(path: CaptureFile) -> tuple[np.ndarray, str | None]:
+def load(path: CaptureFile, threads: int = 1) -> tuple[np.ndarray, str | None]:
     """The bytes of a capture file, unzipped where it is zipped; and what is wrong with the zipped data, or None.
 
-    `path`: of the file, or the file itself, open for reading bytes.
+    `path`: of the file, or the file itself, open for reading bytes. `threads`: how many read it.
     """
     with clear_errors(name_of(path)), opened(path) as source:
         check_begin(path, source)
-        return source.whole(), source.damage
+        return source.whole(threads), source.damage
 
 
 def check_begin(path: CaptureFile, source: Plain | Unzipped) -> None:

@@ -35,7 +35,7 @@ def read_capture(path: CaptureFile, keys: str | os.PathLike | None = None, threa
     threads = number_of_threads(threads)
     with enough_memory(name_of(path), IN_PIECES):
         secrets = _secrets(keys)
-        data, damage = load(path)
+        data, damage = load(path, threads)
         return _read(name_of(path), data, damage, secrets, threads)
 
 
@@ -87,7 +87,7 @@ def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None, threa
 def _merged(name, paths, secrets, threads):
     datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
-        (data, damage), progress = load(path), Progress()
+        (data, damage), progress = load(path, threads), Progress()
         parts += [part | {"at": part["at"] + at} for part in frames(name_of(path), data, progress)]
         cuts += [f"{name_of(path)}: byte {place}: {reason}" for place, reason in progress.cuts]
         cuts += [f"{name_of(path)}: {damage}"] if damage else []

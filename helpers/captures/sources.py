@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from helpers.captures.errors import CaptureError
 from helpers.captures.records import SLAB
+from helpers.captures.threads import in_threads
 
 GZIP = b"\x1f\x8b"
+PART = 1 << 24              # bytes that one thread reads at a time
 CaptureFile = str | os.PathLike | BinaryIO     # its path, or the file itself, open for reading bytes
 ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([number]) + b"\x2a\x4d\x18" for number in range(0x50, 0x60)))
 LARGEST_EXPANSION = 250     # times its size: a file that unzips to more was made to fill a memory
@@ -113,14 +116,18 @@ class Plain:
     def __init__(self, file: BinaryIO, begin: bytes, size: int):
         self.begin, self._file, self._before, self.size = begin, file, b"" if size else begin, size
 
-    def whole(self) -> np.ndarray:
-        """All bytes, as an array."""
+    def whole(self, threads: int = 1) -> np.ndarray:
+        """All bytes, as an array; read by so many threads, for most of the time goes into getting the memory."""
         if not self.size or not hasattr(self._file, "readinto"):
             return np.frombuffer(self.read(), np.uint8)
-        data, at = np.empty(self.size, np.uint8), 0    # faster than read(): one allocation, of large pages
-        while more := self._file.readinto(data[at:]):
-            at += more
-        return data[:at]
+        data = np.empty(self.size, np.uint8)    # faster than read(): one allocation, of large pages
+        if not isinstance(self._file, FileIO) or not hasattr(os, "preadv"):
+            return data[:_read_into(data, lambda rest, at: self._file.readinto(rest))]
+        number, begin, parts = self._file.fileno(), self._file.tell(), range(0, self.size, PART)
+        found = in_threads(lambda part: _read_into(data[part:part + PART], lambda rest, at: os.preadv(
+            number, [rest], begin + part + at)), parts, threads)
+        end = next((part + size for part, size in zip(parts, found) if part + size < min(part + PART, self.size)), None)
+        return data[:end]
 
     def read(self, size: int = -1) -> bytes | bytearray:
         """The next `size` bytes, or those that are left."""
@@ -131,6 +138,14 @@ class Plain:
         while (size < 0 or len(data) < size) and (part := self._file.read(SLAB if size < 0 else size - len(data))):
             data += part
         return data
+
+
+def _read_into(data: np.ndarray, read: Callable[[np.ndarray, int], int]) -> int:
+    """Fill `data` as far as `read(what is left of it, how many there are)` gives bytes; how many these are."""
+    at = 0
+    while at < len(data) and (more := read(data[at:], at)):
+        at += more
+    return at
 
 
 class Unzipped:
@@ -146,8 +161,8 @@ class Unzipped:
         self._unzipped, self._given, self._over = bytearray(), 0, False
         self._unzip, self.damage = kind.new(), None
 
-    def whole(self) -> np.ndarray:
-        """All bytes, as an array."""
+    def whole(self, threads: int = 1) -> np.ndarray:
+        """All bytes, as an array; `threads` do not help here."""
         return np.frombuffer(self.read(), np.uint8)
 
     @property

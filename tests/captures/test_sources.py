@@ -152,6 +152,28 @@ def test_open_files(tmp_path, expected, zipped):
     assert piped.stdout.split() == [str(len(expected)).encode()], piped.stderr
 
 
+@pytest.mark.parametrize("part", [1, 7, 100, 1 << 20])
+def test_read_by_several_threads(tmp_path, monkeypatch, part):
+    data = pcap(ETHERNET)
+    monkeypatch.setattr(sources, "PART", part)
+    (tmp_path / "capture").write_bytes(b"before" + data)
+    with (tmp_path / "capture").open("rb") as file:
+        file.seek(6)
+        assert read_capture(file, threads=3).data.tobytes() == data
+
+
+@pytest.mark.parametrize("there", [24, 100, 101, 150])
+def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch, there):
+    """What was there when it was read counts."""
+    monkeypatch.setattr(sources, "PART", 50)
+    preadv, data = os.preadv, pcap(ETHERNET)
+    monkeypatch.setattr(os, "preadv", lambda number, parts, at: preadv(number, parts, at) and preadv(
+        number, [parts[0][:max(min(9, there - at), 0)]], at))
+    (tmp_path / "capture").write_bytes(data)
+    capture = read_capture(tmp_path / "capture", threads=2)
+    assert capture.data.tobytes() == data[:there]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_a_named_pipe(tmp_path, expected):
     os.mkfifo(tmp_path / "pipe")
