@@ -9,6 +9,7 @@ import numpy as np
 
 from helpers.captures.errors import CaptureError
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, Runs, chunks, structures
+from helpers.captures.threads import in_threads
 
 FILE_HEADER, RECORD_HEADER = 24, 16     # bytes
 KINDS = {                               # by magic number: ns in a tick, bytes of the file's header and of a record's
@@ -74,7 +75,7 @@ def _records(data, layout, progress):
     first, *second = layout.captured
     lengths_at = struct.Struct(f"{layout.order}{first}x{1 + len(second)}I").unpack_from
     buffer, end, header = data.data, len(data), layout.header
-    offsets, runs, at, before = array("q"), Runs(*_likely_records(data, layout)), layout.head, None
+    offsets, runs, at, before = array("q"), Runs(*_likely_records(data, layout, progress.threads)), layout.head, None
     while at + header <= end:
         at = runs.take(at, offsets)
         if at + header > end:
@@ -107,17 +108,19 @@ def _alike(data, at, size, layout):
     return many
 
 
-def _likely_records(data, layout):
+def _likely_records(data, layout, threads):
     """Where records of a pcap file may begin, and end: the first byte of the time is that of the first record's."""
     high, zeros = (3, (10, 11, 14, 15)) if layout.order == "<" else (0, (8, 9, 12, 13))
     last = len(data) - layout.header + 1
     first = int(data[layout.head + high]) if last > layout.head else 0
-    found = [np.empty(0, np.int64)]
-    for begin in range(layout.head, last if first else layout.head, SLAB):
+
+    def of_slab(begin):
         begins = np.flatnonzero(data[begin + high:min(begin + SLAB, last) + high] == first) + begin
         for place in zeros:
             begins = begins[data[begins + place] == 0]
-        found.append(begins)
-    begins = np.concatenate(found)
+        return begins
+
+    found = in_threads(of_slab, range(layout.head, last if first else layout.head, SLAB), threads)
+    begins = np.concatenate([np.empty(0, np.int64), *found])
     ends = begins + layout.header + _captured(data, begins, layout)
     return begins[ends <= len(data)], ends[ends <= len(data)]

@@ -8,6 +8,7 @@ import numpy as np
 from helpers.captures.errors import CaptureError
 from helpers.captures.records import LARGEST_FRAME, SLAB, Progress, Runs
 from helpers.captures.secrets import read_key_log
+from helpers.captures.threads import in_threads
 
 # Block types
 SECTION_HEADER, INTERFACE, OBSOLETE_PACKET, SIMPLE_PACKET, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
@@ -96,7 +97,7 @@ class Blocks:
     def _take_run(self):
         """Take the run of Enhanced Packet Blocks that begins here; False where there is none."""
         if self.order not in self._runs:
-            self._runs[self.order] = Runs(*_likely_packets(self.data, self.order))
+            self._runs[self.order] = Runs(*_likely_packets(self.data, self.order, self.progress.threads))
         begin, self.at = self.at, self._runs[self.order].take(self.at, self.offsets)
         return self.at > begin
 
@@ -159,18 +160,21 @@ def _why_no_block(left, order, size):
     return f"a block claims {size} bytes; the file is damaged from here on" if damaged else "a block is cut short"
 
 
-def _likely_packets(data, order):
+def _likely_packets(data, order, threads):
     """Where the Enhanced Packet Blocks of a pcapng file may begin, and end: all blocks begin at a multiple of 4."""
-    words, begins, ends = data[:len(data) // 4 * 4].view(order + "u4"), [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for first in range(0, len(words) - 7, SLAB):
+    words = data[:len(data) // 4 * 4].view(order + "u4")
+
+    def of_slab(first):
         begin = np.flatnonzero(words[first:min(first + SLAB, len(words) - 7)] == ENHANCED_PACKET)
         begin += first
         size = words[1:][begin]
         begin *= 4
         end = begin + size
         possible = (size >= SMALLEST_PACKET) & (size & 3 == 0) & (end <= len(data))
-        begins.append(begin[possible])
-        ends.append(end[possible])
+        return begin[possible], end[possible]
+
+    found = in_threads(of_slab, range(0, len(words) - 7, SLAB), threads)
+    begins, ends = zip((np.empty(0, np.int64), np.empty(0, np.int64)), *found)
     return np.concatenate(begins), np.concatenate(ends)
 
 

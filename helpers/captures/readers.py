@@ -87,7 +87,7 @@ def merge_captures(paths: Iterable, keys: str | os.PathLike | None = None, threa
 def _merged(name, paths, secrets, threads):
     datas, parts, cuts, drops, at = [], [], [], [], 0
     for path in paths:
-        (data, damage), progress = load(path, threads), Progress()
+        (data, damage), progress = load(path, threads), Progress(threads=threads)
         parts += [part | {"at": part["at"] + at} for part in frames(name_of(path), data, progress)]
         cuts += [f"{name_of(path)}: byte {place}: {reason}" for place, reason in progress.cuts]
         cuts += [f"{name_of(path)}: {damage}"] if damage else []
@@ -104,7 +104,7 @@ def _merged(name, paths, secrets, threads):
 
 
 def _read(path, data, damage=None, secrets=None, threads=1):
-    progress = Progress()
+    progress = Progress(threads=threads)
     chunks_of_frames = frames(path, data, progress)
     if secrets:
         progress.secrets |= secrets

@@ -20,7 +20,8 @@ class Progress:
     these bytes. `head`: the bytes that the rest of the file needs before it to be read: the file's header, or the
     header of the section and its interfaces. `drops`: how many frames were dropped in all, by interface of the last
     section. `statistics`: (byte, how many more were dropped) of each block of statistics. `time_ns`: of the last frame,
-    in ns since 1970; None as long as no frame had a time. `secrets`: those that the file holds so far.
+    in ns since 1970; None as long as no frame had a time. `secrets`: those that the file holds so far. `threads`: how
+    many search these bytes.
     """
 
     found: int = 0
@@ -32,6 +33,7 @@ class Progress:
     statistics: list = field(default_factory=list)
     time_ns: int | None = None
     secrets: Secrets = field(default_factory=Secrets)
+    threads: int = 1
 
     @property
     def dropped(self) -> int | None:

@@ -34,6 +34,8 @@ def test_the_same_tables_whatever_the_number(path, monkeypatch):
     expected = tables(alone)
     for room in ("captures.records", "flow.batches"):
         monkeypatch.setattr(f"helpers.{room}.CHUNK", FEW)
+    for room, name in (("sources", "PART"), ("pcapng", "SLAB")):
+        monkeypatch.setattr(f"helpers.captures.{room}.{name}", 1000)
     together = read_capture(path, threads=3)
     assert together.threads == 3 and together.skipped == alone.skipped and together.end == alone.end
     for name, table in tables(together).items():
