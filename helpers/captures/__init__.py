@@ -4,7 +4,7 @@ Formats: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), pl
 """
 
 from helpers.captures.capture import Capture
-from helpers.captures.duplicates import copies, without
+from helpers.captures.duplicates import copies, more_than_once, without
 from helpers.captures.errors import CaptureError
 from helpers.captures.ip_headers import ttls
 from helpers.captures.numbers import ACK, FIN, LARGEST_SCALE, RST, SYN
@@ -16,5 +16,5 @@ from helpers.captures.streams import in_groups
 from helpers.captures.threads import in_threads
 
 __all__ = ["ACK", "CHUNK", "FIN", "LARGEST_SCALE", "RST", "SYN", "Capture", "CaptureError", "Secrets", "as_segments",
-           "begins", "copies", "in_groups", "in_threads", "merge_captures", "read_capture", "read_key_log",
-           "read_pieces", "structures", "toy_capture", "ttls", "without"]
+           "begins", "copies", "in_groups", "in_threads", "merge_captures", "more_than_once", "read_capture",
+           "read_key_log", "read_pieces", "structures", "toy_capture", "ttls", "without"]

@@ -30,7 +30,7 @@ def copies(capture: Capture) -> np.ndarray:
         column = np.asarray(headers[name] if name in headers else table[name]).astype(np.uint64)
         keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(29)
-    rows = np.flatnonzero(pd.Series(keys).duplicated(keep=False))
+    rows = np.flatnonzero(more_than_once(keys))
     if not len(rows):
         return again
     known, number, text = _of_packets(capture, rows)
@@ -39,6 +39,12 @@ def copies(capture: Capture) -> np.ndarray:
     several = (number == 0) & (headers["flags"][rows] & RST > 0)      # one for each segment that was refused
     again[rows] = known & ~several & (passed <= np.where(number > 0, NUMBERED, UNNUMBERED))
     return again
+
+
+def more_than_once(numbers: np.ndarray) -> np.ndarray:
+    """Which of `numbers` occur more than once: an array of bool. Fast where few do."""
+    ordered = np.sort(numbers)
+    return pd.Series(numbers).isin(ordered[1:][ordered[1:] == ordered[:-1]]).to_numpy()
 
 
 def without(capture: Capture, rows: np.ndarray) -> Capture:

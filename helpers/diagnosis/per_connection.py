@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from helpers.captures import ACK, FIN, RST, SYN, Capture, ttls
+from helpers.captures import ACK, FIN, RST, SYN, Capture, more_than_once, ttls
 from helpers.connections import addresses, end_events, keepalive_probes
 from helpers.flow import NONE, handshakes, highest, segment_flow
 from helpers.states import lasting
@@ -190,7 +190,7 @@ def _repeated(flow, sent, answers, streams):
     and the others are `<NA>` there.
     """
     what = flow.loc[sent & flow["valid"], ["direction", "seq"]]
-    repeated = what[what["seq"].mul(1 << 20).add(what["direction"]).duplicated(keep=False)]
+    repeated = what[more_than_once(what["seq"].to_numpy() * (1 << 20) + what["direction"].to_numpy())]
     again = flow["stream"].isin(repeated.loc[repeated.duplicated(), "direction"] // 2)  # few connections have any
     if not again.any():
         return pd.DataFrame({"repeating": pd.Series(pd.NA, streams, "str"), "repeated": 0.0} | dict.fromkeys(

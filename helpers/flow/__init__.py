@@ -51,8 +51,13 @@ def segment_flow(capture: Capture, stream: int | None = None) -> pd.DataFrame:
     if stream is not None and "segment_flow" not in capture.derived:
         return segment_flow(_only(capture, stream)).assign(stream=stream)
     if "segment_flow" not in capture.derived:
-        parts = list(of_flows(_columns, capture))
-        columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+        columns, begin, size = {}, 0, len(capture.segments)
+        for part in of_flows(_columns, capture):
+            columns = columns or {name: np.empty(size, column.dtype) for name, column in part.items()}
+            end = begin + len(part["row"])
+            for name, column in part.items():
+                columns[name][begin:end] = column
+            begin = end
         columns["end"] = pd.Categorical.from_codes(columns["direction"] & 1, HOSTS)
         capture.derived["segment_flow"] = pd.DataFrame(columns, capture.segments.index[columns["row"]], copy=False)
     whole = capture.derived["segment_flow"]
