@@ -91,6 +91,16 @@ def test_other_captures_are_told_what_to_do(tmp_path, data, form):
     assert read_capture(back).segments["seq"].tolist() == read_capture(path).segments["seq"].tolist()
 
 
+def test_a_key_log_that_is_none(tmp_path):
+    (tmp_path / "capture").write_bytes(pcap(ETHERNET))
+    for size, reason in ((100, "no line of it is one of a TLS key log; give SSLKEYLOGFILE's file"),
+                         ((64 << 20) + 1, "a key log of more than 64 MiB; cut it to what is needed")):
+        with (tmp_path / "keys").open("wb") as file:
+            file.truncate(size)
+        with pytest.raises(CaptureError, match=f"keys: byte 0: {reason}$"):
+            read_capture(tmp_path / "capture", tmp_path / "keys")
+
+
 def test_no_file(tmp_path):
     for path in (tmp_path / "missing", tmp_path, "nul\0byte"):
         for read_any in (read_capture, lambda path: merge_captures([path]), lambda path: list(read_pieces(path, 99))):
