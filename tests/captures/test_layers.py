@@ -16,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 from wrapped_frames import BOTTOM, IP4, IP6, LINKS, MACS, SNAP, TUNNELS, TYPE_6, TYPE_MPLS, ethernet
 
+from helpers.captures import layers
 from helpers.connections import connections
 
 
@@ -187,6 +188,16 @@ def test_lengths_that_ip_does_not_know(tmp_path):
     claims = bytes(IP(len=4000) / TCP(flags="A") / bytes(3000))
     for frame in (four, six, claims):
         assert one(tmp_path, frame, 101).segments["length"].tolist() == [3000]
+
+
+@pytest.mark.parametrize("length", [0, 1, 19, 20, 35, 36, 39, 40, 41, 70, 71, 100])
+def test_what_ip_says_of_its_length_counts_alike_for_plain_frames_and_others(tmp_path, monkeypatch, length):
+    frame = Ether() / IP(len=length) / TCP(sport=1, dport=2) / bytes(30)
+    plain = one(tmp_path, frame)
+    monkeypatch.setattr(layers, "PLAIN_LINK", None)
+    other = one(tmp_path, frame)
+    assert plain.skipped == other.skipped and plain.segments.equals(other.segments)
+    assert plain.segments["length"].tolist() == ([] if 0 < length < 36 else [max(min(length or 70, 70), 40) - 40])
 
 
 def test_snapped_anywhere(tmp_path):
