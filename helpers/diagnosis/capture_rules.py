@@ -24,10 +24,9 @@ from helpers.diagnosis.network_rules import (
     reset_by_a_box,
     spoke_elsewhere,
 )
-from helpers.diagnosis.per_connection import Tables, per_connection
+from helpers.diagnosis.per_connection import Tables, flow_of, per_connection
 from helpers.diagnosis.port_rule import range_nearly_taken
 from helpers.exchanges import exchanges
-from helpers.flow import segment_flow
 from helpers.states import states
 
 
@@ -253,7 +252,7 @@ def slow_server(case: Case) -> Iterator[Finding]:
 
 def slow_reader(case: Case) -> Iterator[Finding]:
     """`slow-reader`: an end whose window is zero for long (RFC 9293 section 3.8.6.1)."""
-    flow = segment_flow(case.tables.capture)
+    flow = flow_of(case.tables.capture)
     # Not a SYN: proxies hold a new connection by a zero window. Not after a FIN: who has closed reads nothing.
     counts = flow["has_ack"] & flow["valid"] & (flow["flags"] & SYN == 0) & ~flow["fin_before"]
     shut = case.facts.index.intersection(flow.loc[counts & (flow["window"] == 0), "stream"])

@@ -91,10 +91,10 @@ def tls_answer_cut(case: Case) -> Iterator[Finding]:
 
 def _is_whole(case, stream):
     """Whether all that the server sent on this connection, from its SYN to its FIN, is in the file, byte for byte."""
-    flow = segment_flow(case.tables.capture)
-    sent = flow[(flow["stream"] == stream) & (flow["end"] == "server") & (flow["flags"] & RST == 0)].sort_values("seq")
+    capture, flow = case.tables.capture, segment_flow(case.tables.capture, stream)
+    sent = flow[(flow["end"] == "server") & (flow["flags"] & RST == 0)].sort_values("seq")
     gaps = sent["seq"].to_numpy()[1:] > sent["seq_end"].cummax().to_numpy()[:-1]
-    cut = case.tables.capture.headers["payload_captured"][sent["row"]] < sent["length"]
+    cut = capture.headers["payload_captured"][capture.segments.index.get_indexer(sent.index)] < sent["length"]
     return not gaps.any() and not cut.any()
 
 

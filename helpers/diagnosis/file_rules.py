@@ -8,7 +8,7 @@ import pandas as pd
 from helpers.captures import ACK, RST, SYN, Capture
 from helpers.diagnosis.case import Case
 from helpers.diagnosis.finding import Finding, examples
-from helpers.flow import segment_flow
+from helpers.diagnosis.per_connection import flow_of
 
 
 def began_before(case: Case) -> Iterator[Finding]:
@@ -65,10 +65,10 @@ def one_sided(capture: Capture) -> pd.Index:
 
     They must where this end acknowledges more than one number of the other, or acknowledges any after its own SYN.
     """
-    flow = segment_flow(capture)
+    flow = flow_of(capture)
     ends = flow.groupby("stream")["end"].nunique()
     rows = flow[flow["stream"].isin(ends.index[ends == 1])]
-    acked = rows.loc[rows["has_ack"], ["stream", "raw_ack"]].groupby("stream")["raw_ack"].nunique()
+    acked = rows.loc[rows["has_ack"], ["stream", "ack"]].groupby("stream")["ack"].nunique()
     opened = rows.loc[(rows["flags"] & (SYN | ACK | RST)) == SYN, "stream"]
     return acked.index[(acked > np.where(acked.index.isin(opened), 0, 1)).to_numpy()]
 

@@ -14,6 +14,15 @@ from helpers.states import lasting
 ALERTS = (b"\x15\x03", b"\x17\x03\x03\x00\x13")
 
 
+# What the rules ask of all segments
+FLOW = ("stream", "time", "flags", "length", "window", "direction", "has_ack", "seq", "ack", "valid", "fin_before")
+
+
+def flow_of(capture: Capture) -> pd.DataFrame:
+    """All segments as `helpers.flow.segment_flow` has them, with the columns `FLOW`."""
+    return segment_flow(capture, columns=FLOW)
+
+
 class Tables(Protocol):
     """What is diagnosed: an `Incident` of the report or an `Experiment` of the course."""
 
@@ -39,7 +48,7 @@ def per_connection(tables: Tables) -> pd.DataFrame:
     have several); `probes_in_vain`, `probes_since`, `probes_for`: see `_in_vain`.
     """
     capture, table = tables.capture, tables.connections
-    ends, flow = end_events(capture).droplevel("end"), segment_flow(capture)
+    ends, flow = end_events(capture).droplevel("end"), flow_of(capture)
     facts = table.assign(address=addresses(table["client"]),
                          client_fin=ends["fin"].iloc[::2], server_fin=ends["fin"].iloc[1::2],
                          **_requests(tables.exchanges, flow, table.index), **_opening(flow, table.index),

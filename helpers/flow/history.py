@@ -39,9 +39,14 @@ def known_before(flow: Flow) -> History:
         last = np.maximum.accumulate(np.where(mine, here, -1))
         windows.append(np.where(last >= begin, flow.window[last], np.nan) if len(here) else np.empty(0))
     acked = np.where(first, *reversed(acked))
+    following = np.maximum(np.where(first, *sent), acked)
+    return History(acked, following, fin_before(flow), np.where(first, *reversed(windows)))
+
+
+def fin_before(flow: Flow) -> np.ndarray:
+    """Whether the sender of each segment had sent a FIN before it."""
     fin = first_row(flow.direction, flow.valid & (flow.flags & FIN > 0), flow.directions)[flow.direction]
-    return History(acked, np.maximum(np.where(first, *sent), acked), (fin >= 0) & (fin < here),
-                   np.where(first, *reversed(windows)))
+    return (fin >= 0) & (fin < np.arange(len(flow.row)))
 
 
 def probes(flow: Flow, known: History) -> np.ndarray:

@@ -41,7 +41,7 @@ def test_streams_are_apart(tmp_path):
     other = [segment(*row, client=("10.0.0.1", 50001)) for row in OPEN]
     mixed = [one for pair in zip(OPEN, other) for one in pair]
     found = segment_flow(toy(tmp_path / "toy.pcap", *mixed))
-    one, two = (rows.drop(columns=["stream", "row", "direction"]) for _, rows in found.groupby("stream"))
+    one, two = (rows.drop(columns=["stream", "direction"]) for _, rows in found.groupby("stream"))
     pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
 
 
