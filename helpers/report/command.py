@@ -28,6 +28,8 @@ def _writable(out, captures):
         raise ReportError("--out: no name given; give it the name of an .html file")
     try:
         place = Path(out).resolve()
+        if place.is_symlink():      # from Python 3.13 on; before, resolve() says so
+            raise ReportError(f"{out}: its links go in a circle; give --out another name")
         if any(place == Path(path).resolve() for path in captures):
             raise ReportError(f"{out}: this is the capture itself; give --out another name")
         if place.exists() and not place.is_file():
@@ -36,7 +38,7 @@ def _writable(out, captures):
             raise ReportError(f"{out}: exists and is no HTML page, so it stays; give --out another name")
         if not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
             raise ReportError(f"{out}: can't write into {place.parent}; give --out another place")
-    except (OSError, ValueError, RuntimeError) as error:     # RuntimeError: links in a circle, before Python 3.13
+    except (OSError, ValueError, RuntimeError) as error:     # RuntimeError: links in a circle
         raise ReportError(f"{out}: {error}; give --out another name") from error
     return place
 
