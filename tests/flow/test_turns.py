@@ -77,6 +77,14 @@ def test_what_was_cut_with_its_frame_is_simple_too(tmp_path):
     assert_the_same(capture)
 
 
+def test_a_whole_request_behind_one_that_was_cut_is_simple_and_has_no_number(tmp_path):
+    turns = [("C", get(b"/longer")), ("S", FIVE), ("C", get()), ("S", FIVE), ("C", get()), ("S", FIVE)]
+    capture = cut(toy(tmp_path / "toy.pcap", *HANDSHAKE, *talk(*turns)), len(get()))
+    assert simple(capture) == [True]
+    assert exchanges(capture)["nth"].fillna(0).tolist() == [1, 0, 0]
+    assert_the_same(capture)
+
+
 def test_what_is_acknowledged_decides(tmp_path):
     """A request that acknowledges half of a segment; and, of frames that were cut, an answer to what hadn't arrived."""
     first, answer = len(get()), len(FIVE)
