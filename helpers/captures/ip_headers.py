@@ -26,7 +26,7 @@ def ipv4_headers(capture: Capture, rows: np.ndarray) -> tuple[np.ndarray, np.nda
             fits &= header[name] == values[left]
         size[left[fits]] = length
         left = left[~fits]
-    ip = _read(capture.data, at - size - IPV4.itemsize, IPV4).copy()
+    ip = _read(capture.data, at - size - IPV4.itemsize, IPV4)
     ip[(ip["version_ihl"] != PLAIN) | (size == 0)] = np.zeros(1, IPV4)
     return size, ip
 

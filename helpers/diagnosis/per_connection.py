@@ -12,8 +12,6 @@ from helpers.states import lasting
 
 # How a TLS record of an alert begins: its type in the clear (RFC 5246), or sealed, an alert's size (RFC 8446 section 5)
 ALERTS = (b"\x15\x03", b"\x17\x03\x03\x00\x13")
-
-
 # What the rules ask of all segments
 FLOW = ("stream", "time", "flags", "length", "window", "direction", "has_ack", "seq", "ack", "valid", "fin_before")
 
@@ -198,7 +196,7 @@ def _repeated(flow, sent, answers, streams):
     `sent`, `answers`: which rows of `flow`. Columns: see `_unanswered`; `repeated` is 0 where nothing was sent again,
     and the others are `<NA>` there.
     """
-    what = flow.loc[sent & flow["valid"], ["direction", "seq"]]
+    what = flow.loc[sent & flow["valid"], ["direction", "seq"]]      # as one number first, which is looked up fast
     repeated = what[more_than_once(what["seq"].to_numpy() * (1 << 20) + what["direction"].to_numpy())]
     again = flow["stream"].isin(repeated.loc[repeated.duplicated(), "direction"] // 2)  # few connections have any
     if not again.any():

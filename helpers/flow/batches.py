@@ -64,18 +64,18 @@ def directions(capture: Capture) -> np.ndarray:
     return 2 * capture.segments["stream"].to_numpy() + np.where(host < 0, capture.headers["side"], host)
 
 
-def flows(capture: Capture, size: int | None = None) -> Iterator[Flow]:
-    """Yield the segments of `capture`, in batches of whole connections of about `size` segments (`CHUNK`)."""
-    return (_flow(*batch) for batch in _batches(capture, size or CHUNK))
+def flows(capture: Capture) -> Iterator[Flow]:
+    """Yield the segments of `capture`, in batches of whole connections of about `CHUNK` segments."""
+    return (_flow(*batch) for batch in _batches(capture))
 
 
 def of_flows(work: Callable, capture: Capture) -> Iterator:
     """Yield `work(flow)` for each of `flows(capture)`, in their order, made in the threads of `capture`."""
-    return in_threads(lambda batch: work(_flow(*batch)), _batches(capture, CHUNK), capture.threads)
+    return in_threads(lambda batch: work(_flow(*batch)), _batches(capture), capture.threads)
 
 
-def _batches(capture: Capture, size: int) -> Iterator[tuple]:
-    """Yield what `_flow` needs for each of `flows(capture, size)`."""
+def _batches(capture: Capture) -> Iterator[tuple]:
+    """Yield what `_flow` needs for each of `flows(capture)`."""
     segments, headers, direction = capture.segments, capture.headers, directions(capture)
     columns = {"direction": direction, "known": segments["host"].cat.codes.to_numpy() >= 0,
                **{name: segments[name].to_numpy() for name in ("time", "length")},
@@ -84,7 +84,7 @@ def _batches(capture: Capture, size: int) -> Iterator[tuple]:
     order, ends = in_groups(direction >> 1), np.cumsum(np.bincount(direction >> 1))
     first, begin = 0, 0
     while first < len(ends) or not first:
-        last = max(int(np.searchsorted(ends, begin + size, "right")), first + 1)
+        last = max(int(np.searchsorted(ends, begin + CHUNK, "right")), first + 1)
         stop = int(ends[last - 1]) if len(ends) else 0
         row, begins = order[begin:stop], np.r_[begin, ends[first:last - 1]][:len(ends[first:last])] - begin
         yield columns, row, first, begins

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from helpers import figures
+from helpers.connections import addresses
 from helpers.report.facts import KINDS, Incident, endpoints, peaks, remarkable, visible
 from helpers.report.terminal import many
 from helpers.states import TIME_WAIT
@@ -67,7 +68,7 @@ def _kernel(incident):
             if host not in asked:
                 asked[host] = one.times
                 rows.append(places)
-                own = states["local"].str.rpartition(":")[0].isin(one.addresses)
+                own = addresses(states["local"]).isin(one.addresses)
                 states = states[own | (states["host"] != host).fillna(True)]
     if not rows:
         return states, None, None

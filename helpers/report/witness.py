@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.captures import Capture
-from helpers.connections import FIN_TIMEOUT, TIMER_SLACK
+from helpers.connections import FIN_TIMEOUT, TIMER_SLACK, addresses
 from helpers.sockets import SocketLists
 
 CLOCKS, TAKES = 0.01, 0.25      # seconds: how far the clock before a list may be early; how long the list may take
@@ -44,19 +44,19 @@ def witness(capture: Capture, states: pd.DataFrame, lists: SocketLists,
     listed = lists.listed[~lists.listed["state"].isin(NO_SOCKETS)]
     if named:
         listed = listed.assign(local=named(listed["local"]), peer=named(listed["peer"]))
-    addresses = frozenset(_address(listed["local"]))
-    stays = states[_address(states["local"]).isin(addresses)]
+    own = frozenset(addresses(listed["local"]))
+    stays = states[addresses(states["local"]).isin(own)]
     whole = bool((lists.times == lists.times.floor("s")).all())
     chosen, trouble = _while_recorded(lists, capture, stays, whole)
     if trouble:
-        return Witness(lists.path, trouble, np.empty(0), pd.DataFrame(columns=PLACES), addresses, 0)
+        return Witness(lists.path, trouble, np.empty(0), pd.DataFrame(columns=PLACES), own, 0)
     ours = pd.MultiIndex.from_frame(listed[["local", "peer"]]).isin(pd.MultiIndex.from_frame(stays[["local", "peer"]]))
     of_list = {number: dict(zip(zip(rows["local"], rows["peer"]), rows["state"]))
                for number, rows in listed[ours].groupby("snapshot")}
     shown = _Shown(stays, capture.end)
     places = [place for number, time in chosen.items()
               for place in shown.beside(of_list.get(number, {}), time, time + whole + TAKES)]
-    return Witness(lists.path, "", chosen.to_numpy(), pd.DataFrame(places, columns=PLACES), addresses,
+    return Witness(lists.path, "", chosen.to_numpy(), pd.DataFrame(places, columns=PLACES), own,
                    int((~ours & listed["snapshot"].isin(chosen.index)).sum()))
 
 
@@ -105,7 +105,3 @@ class _Shown:
             said, shown = kernel.get(end, NONE), possible.get(end, [NONE])
             agree = said in shown or (said == NONE and end not in must)
             yield time, self.hosts[end], *end, said, said if agree else shown[-1], agree
-
-
-def _address(sockets):
-    return sockets.astype("str").str.rpartition(":")[0] if len(sockets) else sockets
